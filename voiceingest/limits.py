@@ -1,0 +1,57 @@
+"""Every bound that is not a setting, with its unit in the name and its precedent.
+
+What an operator may change lives in ``config.py``; what is here follows from a protocol or
+is a last line of defence. None of them is "no limit".
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+# nginx ``large_client_header_buffers`` and Node's ``--max-http-header-size`` are 16 KiB too.
+HEAD_MAX_BYTES: Final = 16 * 1024
+
+# RFC 8725 gives no figure; 8 KiB is what nginx takes for one header line.
+TOKEN_MAX_BYTES: Final = 8 * 1024
+
+# A JSON control message is a few hundred bytes; a token in ``auth`` may take TOKEN_MAX_BYTES.
+CONTROL_MAX_BYTES: Final = 16 * 1024
+
+# Identifiers come from the peer and travel in every frame: keep them short.
+IDENTIFIER_MAX_CHARS: Final = 128
+
+# Body of a REST request (contract section 6).
+BODY_MAX_BYTES: Final = 64 * 1024
+
+# A peer that only ever sends what we cannot read is cut after this many errors in a row.
+PEER_ERRORS_MAX_COUNT: Final = 100
+
+# Token buckets may run into debt and the peer is then paced by not being read;
+# past this debt it is a flood and the connection is closed with 4429.
+RATE_DEBT_MAX_S: Final = 5.0
+
+# Frames of any kind (data, continuation, ping) a connection may send each second before it is
+# paced: eight times the 50 frames/s of 20 ms audio, as INGEST_MAX_REALTIME_FACTOR does for bytes.
+FRAMES_PER_REALTIME_PER_S: Final = 50
+
+# How long an unanswered close may take before the TCP connection is aborted
+# (websockets: close_timeout 10 s; RFC 6455 section 7.1.1 leaves the figure open).
+CLOSE_ABORT_S: Final = 5.0
+
+# asyncio's own high-water mark; above it the transport pauses us as a producer.
+OUTBOUND_HIGH_WATER_BYTES: Final = 64 * 1024
+
+# Coalescing of broker writes: one write carries what came in this time (contract section 7).
+COALESCE_S: Final = 0.002
+
+# What a queued frame costs beyond its audio: tuple, bytes header, deque slot.
+QUEUED_FRAME_OVERHEAD_BYTES: Final = 200
+
+# A key set is small: ten RSA keys are about 10 KiB.
+JWKS_MAX_BYTES: Final = 256 * 1024
+
+# One listening socket's accept queue (reliability.md section 0, finding 9).
+LISTEN_BACKLOG_COUNT: Final = 2048
+
+# Tickets for browsers that are out at once; each is about 300 bytes.
+TICKETS_MAX_COUNT: Final = 10_000
