@@ -1,0 +1,230 @@
+"""One ingest stream, pure: what it has taken, what it has acknowledged, when it wants waking."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+from ..audio import AudioFormat
+from ..errors import (
+    EmptyFrame,
+    FlushTimeout,
+    Forbidden,
+    OddFrame,
+    PeerIdle,
+    StartTimeout,
+    TokenExpired,
+    TokenRefused,
+    TooManyErrors,
+    VoiceIngestError,
+)
+from ..limits import PEER_ERRORS_MAX_COUNT
+from .bucket import TokenBucket
+from .ledger import Ledger
+from .states import State, Step, next_state
+
+_NEVER = float("inf")
+
+
+@dataclass(frozen=True, slots=True)
+class StreamRules:
+    """The settings a stream lives by; times in seconds, sizes in bytes."""
+
+    ack_interval: int = 10
+    ack_published: bool = True
+    start_timeout_s: float = 10.0
+    idle_timeout_s: float = 60.0
+    flush_timeout_s: float = 10.0
+    auth_expiring_lead_s: float = 30.0
+    auth_leeway_s: float = 30.0
+    realtime_factor: float = 8.0
+
+
+@dataclass(frozen=True, slots=True)
+class Authority:
+    """Who a stream belongs to, as a credential said it. ``expires_in_s`` counts from its check."""
+
+    subject: str
+    tenant_id: str | None
+    interaction_id: str | None
+    expires_in_s: float
+
+    def allows(self, tenant_id: str, interaction_id: str) -> bool:
+        """Whether a stream of this tenant and interaction may be opened with it."""
+        return self.tenant_id == tenant_id and self.interaction_id in (None, interaction_id)
+
+
+class Wake(enum.Enum):
+    """What a stream that was woken wants done beside ending."""
+
+    NOTHING = "nothing"
+    AUTH_EXPIRING = "auth_expiring"
+
+
+class Stream:
+    """The record of one stream. Every method that changes it takes ``now`` in monotonic seconds."""
+
+    __slots__ = (
+        "_acked",
+        "_authority",
+        "_bucket",
+        "_errors_in_a_row",
+        "_expires_at",
+        "_last_audio",
+        "_opened_at",
+        "_rules",
+        "_stopped_at",
+        "_warn_at",
+        "audio",
+        "debt_s",
+        "interaction_id",
+        "ledger",
+        "seq",
+        "state",
+        "tenant_id",
+    )
+
+    def __init__(self, rules: StreamRules, authority: Authority, now: float) -> None:
+        self._rules = rules
+        self._opened_at = self._last_audio = self._stopped_at = now
+        self._acked = 0
+        self._errors_in_a_row = 0
+        self._bucket = TokenBucket(0.0, 0.0, now)
+        self._warn_at: float
+        self._expires_at: float
+        self._authority: Authority
+        self.state = State.WAITING
+        self.seq = 0
+        self.debt_s = 0.0
+        self.ledger = Ledger()
+        self.audio = AudioFormat()
+        self.tenant_id = self.interaction_id = ""
+        self._hold(authority, now)
+
+    # --- what the peer says
+
+    def start(self, tenant_id: str, interaction_id: str, audio: AudioFormat, now: float) -> None:
+        """Begin. Raises: ``AlreadyStarted``; ``Forbidden`` when the credential is for another."""
+        state = next_state(self.state, Step.START)
+        if not self._authority.allows(tenant_id, interaction_id):
+            raise Forbidden
+        self.state = state
+        self.tenant_id, self.interaction_id, self.audio = tenant_id, interaction_id, audio
+        rate = self._rules.realtime_factor * audio.bytes_per_s
+        self._bucket = TokenBucket(rate, rate, now)
+        self._last_audio = now
+        self._errors_in_a_row = 0
+
+    def take(self, size_bytes: int, now: float) -> int:
+        """Accept one frame; returns its seq and leaves in ``debt_s`` how long to stop reading.
+
+        Raises: ``NotStarted``, ``AlreadyStopped``, ``OddFrame``, ``EmptyFrame``; nothing changed then.
+        """
+        if self.state is not State.LIVE:
+            next_state(self.state, Step.FRAME)
+        if size_bytes & 1:
+            raise OddFrame
+        if not size_bytes:
+            raise EmptyFrame
+        self.seq = seq = self.seq + 1
+        ledger = self.ledger
+        ledger.received = seq
+        ledger.samples += size_bytes >> 1
+        self._last_audio = now
+        self._errors_in_a_row = 0
+        self.debt_s = self._bucket.take(size_bytes, now)
+        return seq
+
+    def stop(self, now: float) -> None:
+        """The peer has said its last. Raises: ``NotStarted``, ``AlreadyStopped``."""
+        self.state = next_state(self.state, Step.STOP)
+        self._stopped_at = now
+
+    def reauthenticate(self, authority: Authority, now: float) -> None:
+        """Take a fresh credential. Raises: ``TokenRefused`` when it is not for this stream."""
+        state = next_state(self.state, Step.AUTH)
+        if authority.subject != self._authority.subject or authority.tenant_id != self._authority.tenant_id:
+            raise TokenRefused
+        if self.state is not State.WAITING and not authority.allows(self.tenant_id, self.interaction_id):
+            raise TokenRefused
+        self.state = state
+        self._hold(authority, now)
+
+    def blunder(self) -> None:
+        """Count a message that was refused. Raises: ``TooManyErrors`` past the limit in a row."""
+        self._errors_in_a_row += 1
+        if self._errors_in_a_row > PEER_ERRORS_MAX_COUNT:
+            raise TooManyErrors
+
+    # --- what the bus says
+
+    def confirmed(self, seq: int) -> bool:
+        """The bus has taken ``seq``; returns whether an ack for it is due now."""
+        self.ledger.published += 1
+        return self._rules.ack_published and self._ack_due(seq)
+
+    def received_ack_due(self, seq: int) -> bool:
+        """Whether reading ``seq`` makes an ack due (``ACK_MODE=received``)."""
+        return not self._rules.ack_published and self._ack_due(seq)
+
+    def dropped(self, first_seq: int, last_seq: int, reason: str) -> None:
+        """Frames ``first_seq..last_seq`` will never be on the bus."""
+        self.ledger.drop(last_seq - first_seq + 1, reason)
+
+    @property
+    def flushed(self) -> bool:
+        """Whether stop was said and the fate of every frame is known."""
+        return self.state is State.STOPPING and self.ledger.pending == 0
+
+    def end(self, step: Step) -> None:
+        """Move to the end by ``FLUSHED``, ``CUT`` or ``GONE``."""
+        self.state = next_state(self.state, step)
+
+    # --- time
+
+    def next_deadline(self) -> float:
+        """When it wants to be woken, in monotonic seconds; infinite when it does not."""
+        if self.state is State.ENDED:
+            return _NEVER
+        return min(self._silence_deadline(), self._warn_at, self._expires_at)
+
+    def wake(self, now: float) -> Wake:
+        """Look at the clock. Raises: the error the stream ends with when a deadline has passed."""
+        if self.state is State.ENDED:
+            return Wake.NOTHING
+        if now >= self._expires_at:
+            raise TokenExpired
+        if now >= self._silence_deadline():
+            raise self._silence_error()
+        if now >= self._warn_at:
+            self._warn_at = _NEVER
+            return Wake.AUTH_EXPIRING
+        return Wake.NOTHING
+
+    def expires_in_s(self, now: float) -> float:
+        """Seconds until the credential lapses, leeway not counted."""
+        return max(0.0, self._expires_at - self._rules.auth_leeway_s - now)
+
+    def _hold(self, authority: Authority, now: float) -> None:
+        lapses_at = now + authority.expires_in_s
+        self._authority = authority
+        self._warn_at = lapses_at - self._rules.auth_expiring_lead_s
+        self._expires_at = lapses_at + self._rules.auth_leeway_s
+
+    def _ack_due(self, seq: int) -> bool:
+        if seq - self._acked < self._rules.ack_interval:
+            return False
+        self._acked = seq
+        return True
+
+    def _silence_deadline(self) -> float:
+        if self.state is State.WAITING:
+            return self._opened_at + self._rules.start_timeout_s
+        if self.state is State.STOPPING:
+            return self._stopped_at + self._rules.flush_timeout_s
+        idle = self._rules.idle_timeout_s
+        return self._last_audio + idle if idle else _NEVER
+
+    def _silence_error(self) -> VoiceIngestError:
+        errors = {State.WAITING: StartTimeout, State.LIVE: PeerIdle, State.STOPPING: FlushTimeout}
+        return errors[self.state]()

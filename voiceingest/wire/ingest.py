@@ -1,0 +1,115 @@
+"""The ingest dialect of ``/v1/ingest``: JSON control text beside binary PCM16LE frames.
+
+Client to daemon: ``start``, ``stop``, ``auth``. Daemon to client: ``started``, ``ack``,
+``stopped``, ``gap``, ``auth_expiring``, ``authenticated``, ``goaway``, ``error``.
+Source: the contract of this project, section 1; ``docs/reference/wire.md`` is written from it.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from ..audio import SAMPLE_BYTES, SAMPLE_RATES, AudioFormat
+from ..errors import BadField, BadJson, FrameTooBig, UnknownEvent, UnsupportedAudio, VoiceIngestError
+from ..limits import CONTROL_MAX_BYTES, IDENTIFIER_MAX_CHARS, TOKEN_MAX_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Begin a stream."""
+
+    tenant_id: str
+    interaction_id: str
+    audio: AudioFormat
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """No more audio will come."""
+
+
+@dataclass(frozen=True, slots=True)
+class Auth:
+    """A fresh token for a stream that goes on."""
+
+    token: str
+
+
+def decode(payload: bytes) -> Start | Stop | Auth:
+    """Read one control message.
+
+    Raises: ``BadJson``, ``BadField``, ``UnknownEvent``, ``UnsupportedAudio``, ``FrameTooBig``;
+    nothing else escapes, whatever the bytes are.
+    """
+    if len(payload) > CONTROL_MAX_BYTES:
+        raise FrameTooBig
+    fields = _fields(payload)
+    event = fields.get("event")
+    if event == "start":
+        return Start(_identifier(fields, "tenant_id"), _identifier(fields, "interaction_id"), _audio(fields))
+    if event == "stop":
+        return Stop()
+    if event == "auth":
+        return Auth(_token(fields))
+    if not isinstance(event, str):
+        raise BadField("event is missing or is not text")
+    raise UnknownEvent
+
+
+def encode(event: str, **fields: Any) -> bytes:
+    """Write one message of the daemon, compact, in the order of the arguments."""
+    return json.dumps({"event": event, **fields}, separators=(",", ":")).encode()
+
+
+def encode_ack(seq: int) -> bytes:
+    """Write an ``ack``: the one message that is sent often."""
+    return b'{"event":"ack","seq":%d}' % seq
+
+
+def encode_error(error: VoiceIngestError) -> bytes:
+    """Write an error with its stable code."""
+    return encode("error", code=error.code, message=error.message)
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(name)
+
+
+def _fields(payload: bytes) -> dict[str, Any]:
+    # json.loads raises RecursionError on deep nesting and takes NaN unless told not to
+    # (measured); duplicate keys: the last one wins, for the peer alone is harmed by them.
+    try:
+        fields = json.loads(payload, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError):
+        raise BadJson from None
+    if not isinstance(fields, dict):
+        raise BadJson
+    return fields
+
+
+def _identifier(fields: dict[str, Any], name: str) -> str:
+    value = fields.get(name)
+    if not isinstance(value, str) or not 1 <= len(value) <= IDENTIFIER_MAX_CHARS:
+        raise BadField(f"{name} is text of 1 to {IDENTIFIER_MAX_CHARS} characters")
+    if not value.isprintable() or "{" in value or "}" in value:
+        raise BadField(f"{name} holds a character that is not allowed")
+    return value
+
+
+def _audio(fields: dict[str, Any]) -> AudioFormat:
+    rate = fields.get("sample_rate", AudioFormat().sample_rate)
+    encoding = fields.get("encoding", AudioFormat().encoding)
+    if isinstance(rate, bool) or not isinstance(rate, int) or not isinstance(encoding, str):
+        raise BadField("sample_rate is a whole number, encoding is text")
+    if rate not in SAMPLE_RATES or encoding not in SAMPLE_BYTES:
+        raise UnsupportedAudio
+    return AudioFormat(rate, encoding)
+
+
+def _token(fields: dict[str, Any]) -> str:
+    token = fields.get("token")
+    if not isinstance(token, str) or not 1 <= len(token) <= TOKEN_MAX_BYTES:
+        raise BadField("token is text")
+    return token
