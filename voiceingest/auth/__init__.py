@@ -1,0 +1,63 @@
+"""Authentication: bearer tokens, the keys they are verified with, tickets for browsers.
+
+Pure: ``bearer`` finds the one credential of a request, ``keys`` holds what is loaded, ``tokens``
+verifies one token, ``refusal`` names why not. With time: ``tickets``. With files or network:
+``pinned`` (one PEM key), ``jwks`` and ``jwks_http`` (a key set that is kept fresh).
+``authenticator`` puts them together behind ``interfaces.IAuthenticator``.
+
+Floor 5: ``transports``, ``http``, ``service`` and ``cli`` may import it; it imports ``errors``,
+``limits``, ``config``, ``interfaces`` and, for types, ``metrics``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from twisted.web.iweb import IPolicyForHTTPS
+
+from ..config import Settings
+from .authenticator import IKeySource, JwtAuthenticator
+from .jwks import JwksSource
+from .jwks_http import JwksEndpoint
+from .pinned import PinnedKeys
+from .tokens import Rules
+
+if TYPE_CHECKING:
+    from ..metrics import Metrics
+
+__all__ = ["JwtAuthenticator", "make_authenticator"]
+
+
+def make_authenticator(
+    settings: Settings,
+    reactor: Any,
+    wall_clock: Callable[[], float],
+    metrics: Metrics,
+    policy: IPolicyForHTTPS | None = None,
+) -> JwtAuthenticator:
+    """Make the authenticator the settings ask for; without any key it refuses everybody.
+
+    ``wall_clock`` returns seconds since the epoch; ``policy`` replaces the platform's trust for
+    the key set's endpoint. Raises: ``BadKey``, ``SettingsError``.
+    """
+    rules = Rules.from_settings(settings)
+    return JwtAuthenticator(_source(settings, rules, reactor, metrics, policy), rules, wall_clock, metrics)
+
+
+def _source(
+    settings: Settings, rules: Rules, reactor: Any, metrics: Metrics, policy: IPolicyForHTTPS | None
+) -> IKeySource:
+    if settings.jwt_jwks_url is not None:
+        endpoint = JwksEndpoint(settings.jwt_jwks_url, reactor, settings.jwt_jwks_timeout_s, policy)
+        return JwksSource(
+            endpoint.fetch,
+            rules.algorithms,
+            reactor,
+            metrics,
+            max_age_s=settings.jwt_jwks_max_age_s,
+            cooldown_s=settings.jwt_jwks_cooldown_s,
+        )
+    pem = settings.jwt_public_key
+    text = None if pem is None else pem.get_secret_value()
+    return PinnedKeys(rules.algorithms, text, settings.jwt_public_key_file)

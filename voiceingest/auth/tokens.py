@@ -1,0 +1,205 @@
+"""Verification of one bearer token: a JSON Web Token in compact form (RFC 7519, RFC 7515).
+
+Pure: keys, rules and the wall clock are arguments, nothing is fetched, nothing is remembered.
+The order is that of RFC 8725: size, form, header, key, signature, and only then the claims.
+The header's ``jku``, ``x5u``, ``jwk`` and ``x5c`` are never looked at.
+
+The signature is PyJWT's to check. The envelope is taken apart here, because its parser walks
+every character in Python and would run twice, once to learn the ``kid`` and once to verify:
+130 us a token that way, 42 us this way, 24 us of which are RSA itself (2048 bits).
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from jwt.algorithms import get_default_algorithms
+
+from ..config import Settings
+from ..interfaces import Claims
+from ..limits import IDENTIFIER_MAX_CHARS, TOKEN_MAX_BYTES
+from .keys import KeySet
+from .refusal import EXPIRED, MISSING, refusal
+
+# No algorithm that signs with a shared secret, and never ``none``: they cannot even be named.
+_VERIFIERS: Final = {
+    name: algorithm
+    for name, algorithm in get_default_algorithms().items()
+    if name in {"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA"}
+}
+
+# RFC 7515 section 2: base64url without padding, three parts.
+_COMPACT: Final = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
+
+# RFC 9068 section 2.1 and RFC 7519 section 5.1: an ID token of another ``typ`` is no access token.
+_TYPES: Final = frozenset({"jwt", "at+jwt"})
+
+# OpenID Connect Core section 2: ``sub`` has at most 255 characters.
+_SUBJECT_MAX_CHARS: Final = 255
+
+# The last second of the year 9999; past it a number is a mistake (milliseconds, mostly).
+_LAST_INSTANT_S: Final = 253_402_300_799
+
+# A token that lives longer cannot be got rid of but by changing the key.
+TOKEN_MAX_LIFE_S: Final = 366 * 86400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What a token has to fulfil, fixed by the operator and never by the token."""
+
+    algorithms: frozenset[str] = frozenset({"RS256"})
+    issuer: str | None = None
+    audience: str | None = None
+    leeway_s: float = 30.0
+    max_life_s: float = TOKEN_MAX_LIFE_S
+    tenant_claim: str = "tenant_id"
+    interaction_claim: str = "interaction_id"
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Rules:
+        """Take the rules from the settings of the daemon."""
+        return cls(
+            algorithms=frozenset(settings.jwt_algorithms),
+            issuer=settings.jwt_issuer,
+            audience=settings.jwt_audience,
+            leeway_s=settings.jwt_leeway_s,
+            tenant_claim=settings.jwt_tenant_claim,
+            interaction_claim=settings.jwt_interaction_claim,
+        )
+
+
+def verify(token: str, keys: KeySet, rules: Rules, now: float) -> Claims:
+    """Check one token against the loaded keys; ``now`` is in seconds since the epoch.
+
+    Raises: ``Unauthenticated`` with one constant text, whatever the token is; nothing else.
+    """
+    if not token:
+        raise refusal(MISSING)
+    if len(token) > TOKEN_MAX_BYTES:
+        raise refusal("too_big")
+    if not _COMPACT.fullmatch(token):
+        raise refusal("malformed")
+    head, payload, seal = token.split(".")
+    header = _members(head, "bad_header")
+    algorithm = _algorithm(header, rules)
+    public = keys.choose(header.get("kid"), algorithm)
+    signed = token[: len(head) + 1 + len(payload)].encode("ascii")
+    if not _VERIFIERS[algorithm].verify(signed, public, _unpacked(seal)):
+        raise refusal("bad_signature")
+    return _claims(_members(payload, "bad_payload"), rules, now)
+
+
+def _algorithm(header: Mapping[str, Any], rules: Rules) -> str:
+    """Check the header and return its algorithm, which is one of those the rules name."""
+    algorithm = header.get("alg")
+    if not isinstance(algorithm, str) or algorithm not in rules.algorithms or algorithm not in _VERIFIERS:
+        raise refusal("bad_algorithm")
+    # No extension is understood here, so any that must be understood is a refusal
+    # (RFC 7515 section 4.1.11); ``b64`` (RFC 7797) would change what was signed.
+    if "crit" in header or "b64" in header:
+        raise refusal("crit")
+    kind = header.get("typ", "JWT")
+    if not isinstance(kind, str) or kind.lower().removeprefix("application/") not in _TYPES:
+        raise refusal("typ")
+    if "kid" in header and header["kid"] is None:
+        raise refusal("bad_kid")
+    return algorithm
+
+
+def _claims(claims: Mapping[str, Any], rules: Rules, now: float) -> Claims:
+    """Check the claims of a token whose signature holds."""
+    expires_at = _checked_times(claims, rules, now)
+    if rules.issuer is not None and claims.get("iss") != rules.issuer:
+        raise refusal("issuer")
+    if rules.audience is not None:
+        audience = claims.get("aud")
+        if rules.audience not in (audience if isinstance(audience, list) else [audience]):
+            raise refusal("audience")
+    return Claims(
+        subject=_text(claims, "sub", "subject", 0, _SUBJECT_MAX_CHARS) or "",
+        tenant_id=_text(claims, rules.tenant_claim, "tenant", 1, IDENTIFIER_MAX_CHARS),
+        interaction_id=_text(claims, rules.interaction_claim, "interaction", 1, IDENTIFIER_MAX_CHARS),
+        expires_at=expires_at,
+    )
+
+
+def _checked_times(claims: Mapping[str, Any], rules: Rules, now: float) -> float:
+    """Check ``exp``, ``nbf`` and ``iat`` (RFC 7519 section 4.1) and return ``exp``."""
+    expires_at = _instant(claims, "exp")
+    not_before = _instant(claims, "nbf")
+    issued_at = _instant(claims, "iat")
+    if expires_at is None:
+        raise refusal("no_exp")
+    if now >= expires_at + rules.leeway_s:
+        raise refusal(EXPIRED)
+    if not_before is not None and not_before > now + rules.leeway_s:
+        raise refusal("not_yet")
+    if issued_at is not None and issued_at > now + rules.leeway_s:
+        raise refusal("issued_later")
+    if expires_at - (now if issued_at is None else issued_at) > rules.max_life_s:
+        raise refusal("long_lived")
+    return expires_at
+
+
+def _instant(claims: Mapping[str, Any], name: str) -> float | None:
+    if name not in claims:
+        return None
+    value = claims[name]
+    # The comparison also refuses infinity and NaN, and an integer too large for a float.
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= _LAST_INSTANT_S:
+        raise refusal(f"bad_{name}")
+    return float(value)
+
+
+def _text(claims: Mapping[str, Any], name: str, reason: str, least: int, most: int) -> str | None:
+    if name not in claims:
+        return None
+    value = claims[name]
+    # Not printable are control characters, and lone surrogates, which cannot be encoded.
+    if not isinstance(value, str) or not least <= len(value) <= most or not value.isprintable():
+        raise refusal(reason)
+    return value
+
+
+def _members(segment: str, reason: str) -> dict[str, Any]:
+    """Decode one part that is a JSON object, each of its members once."""
+    try:
+        fields = _DECODER.decode(_unpacked(segment).decode("utf-8"))
+    except (ValueError, RecursionError):
+        raise refusal(reason) from None
+    if not isinstance(fields, dict):
+        raise refusal(reason)
+    return fields
+
+
+def _unpacked(segment: str) -> bytes:
+    try:
+        raw = base64.urlsafe_b64decode(segment + "=" * (-len(segment) % 4))
+    except binascii.Error:
+        raise refusal("malformed") from None
+    # The last character may carry bits that decode to nothing: one token, one spelling.
+    if base64.urlsafe_b64encode(raw).rstrip(b"=") != segment.encode("ascii"):
+        raise refusal("malformed")
+    return raw
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    # RFC 7519 section 4: two parsers could read two different tokens out of a repeated member.
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
+        raise ValueError("a member is repeated")
+    return fields
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
+_DECODER: Final = json.JSONDecoder(object_pairs_hook=_each_once, parse_constant=_no_constant)
