@@ -48,7 +48,7 @@ class Tree(SynchronousTestCase):
             self.assertIn(error.__bases__[0], ALL[:place])
 
     def test_a_part_of_it_can_be_asked_for(self) -> None:
-        self.assertEqual(list(every_error(OperatorError))[0], OperatorError)
+        self.assertIs(next(every_error(OperatorError)), OperatorError)
         self.assertNotIn(PeerError, list(every_error(OperatorError)))
 
     def test_no_two_share_a_code(self) -> None:
@@ -78,7 +78,16 @@ class Tree(SynchronousTestCase):
             self.assertEqual(error.http_status < 500, error.fault is Fault.PEER, error.code)
 
     def test_the_close_code_and_the_status_say_the_same(self) -> None:
-        same = {4401: {401}, 4403: {403}, 4408: {408}, 4409: {409}, 4429: {429}, 1009: {413}, 1001: {503}, 1013: {503}}
+        same = {
+            4401: {401},
+            4403: {403},
+            4408: {408},
+            4409: {409},
+            4429: {429},
+            1009: {413},
+            1001: {503},
+            1013: {503},
+        }
         for error in ALL:
             if error.close_code in same:
                 self.assertIn(error.http_status, same[error.close_code], error.code)
@@ -110,7 +119,14 @@ class Tree(SynchronousTestCase):
         """A client that obeys the flag neither hammers in vain nor gives up on what passes."""
         for code in ("unauthorized", "forbidden", "bad_json", "frame_too_big", "duplicate_interaction"):
             self.assertFalse(self.one(code).retryable, code)
-        for code in ("draining", "too_many_connections", "rate_limited", "flush_timeout", "idle_timeout", "internal"):
+        for code in (
+            "draining",
+            "too_many_connections",
+            "rate_limited",
+            "flush_timeout",
+            "idle_timeout",
+            "internal",
+        ):
             self.assertTrue(self.one(code).retryable, code)
 
     def one(self, code: str) -> type[VoiceIngestError]:

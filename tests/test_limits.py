@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from itertools import pairwise
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -30,7 +31,7 @@ class Bounds(SynchronousTestCase):
 
     def test_the_reason_stands_above_each(self) -> None:
         lines = Path(limits.__file__).read_text().splitlines()
-        for before, line in zip(lines, lines[1:], strict=False):
+        for before, line in pairwise(lines):
             found = re.match(r"([A-Z][A-Z_]+): Final", line)
             if found:
                 self.assertTrue(before.startswith("# "), found[1])

@@ -140,6 +140,11 @@ class Unauthenticated(PeerError):
     http_status = 401
     closes = True
 
+    def __init__(self, message: str | None = None, *, reason: str = "invalid") -> None:
+        super().__init__(message)
+        # For logs and metrics only: the peer hears one constant text (ASVS 16.5.1).
+        self.reason = reason
+
 
 class TokenExpired(Unauthenticated):
     """The token has expired."""

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from twisted.internet.defer import Deferred
 
 from .audio import AudioFormat
+from .errors import VoiceIngestError
 
 # --- authentication ------------------------------------------------------------------------
 
@@ -146,21 +147,25 @@ class IBus(Protocol):
 # --- the edge ------------------------------------------------------------------------------
 
 
-class IPeer(Protocol):
-    """The far end of a stream, as the driver sees it."""
+class IFarEnd(Protocol):
+    """The peer of a stream, in the words of its dialect."""
 
-    @property
-    def address(self) -> str:
-        """The peer's IP address."""
+    transport_name: str
 
-    def send_text(self, payload: bytes) -> None:
-        """Send one JSON message."""
+    def say(self, event: str, **fields: Any) -> None:
+        """Send one control message."""
+
+    def say_error(self, error: VoiceIngestError) -> None:
+        """Send an error."""
+
+    def ack(self, seq: int) -> None:
+        """Acknowledge everything up to ``seq``."""
+
+    def pause(self, seconds: float) -> None:
+        """Do not read from the peer for so long: this is how a stream is paced."""
 
     def close(self, code: int, reason: str) -> None:
         """Close with a close frame; abort if it is not answered in time."""
-
-    def pause(self, seconds: float) -> None:
-        """Do not read from the peer for ``seconds``: this is how a stream is paced."""
 
 
 class IDelayedCall(Protocol):

@@ -11,7 +11,6 @@ from voiceingest.auth import make_authenticator
 from voiceingest.auth.authenticator import IKeySource, JwtAuthenticator
 from voiceingest.auth.jwks import KEPT_MAX_S, WAITERS_MAX_COUNT, JwksSource
 from voiceingest.auth.pinned import PinnedKeys
-from voiceingest.auth.refusal import reason_of
 from voiceingest.auth.tokens import Rules
 from voiceingest.config import Settings
 from voiceingest.errors import BadKey, KeysUnavailable, SettingsError, Unauthenticated
@@ -42,7 +41,7 @@ class AuthenticatorCase(SynchronousTestCase):
     def refused(self, verified: Deferred[Claims]) -> str:
         failure = self.failureResultOf(verified, Unauthenticated)
         self.assertEqual(failure.value.args, ("A valid bearer token is required",))
-        return reason_of(failure.value)
+        return failure.value.reason
 
     def counted(self, **expected: int) -> None:
         counts = {status: self.metrics.auth_attempts[status] for status in STATUSES}

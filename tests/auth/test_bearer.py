@@ -5,7 +5,6 @@ from hypothesis import strategies as st
 
 from tests.support.case import SynchronousTestCase
 from voiceingest.auth.bearer import SUBPROTOCOL, Credential, find_credential
-from voiceingest.auth.refusal import reason_of
 from voiceingest.errors import Unauthenticated
 from voiceingest.limits import TOKEN_MAX_BYTES
 
@@ -16,7 +15,7 @@ class BearerTests(SynchronousTestCase):
     def refused(self, reason: str, *brought: list[str]) -> None:
         with self.assertRaises(Unauthenticated, msg=repr(brought)) as caught:
             find_credential(*brought)
-        self.assertEqual(reason_of(caught.exception), reason)
+        self.assertEqual(caught.exception.reason, reason)
         self.assertEqual(caught.exception.args, ("A valid bearer token is required",))
 
     def test_header(self) -> None:
@@ -102,7 +101,7 @@ class PropertyTests(SynchronousTestCase):
         try:
             found = find_credential(headers, offered, tickets)
         except Unauthenticated as error:
-            self.assertEqual(reason_of(error) == "missing", kinds == 0)
+            self.assertEqual(error.reason == "missing", kinds == 0)
             return
         self.assertEqual(kinds, 1)
         self.assertEqual(found.subprotocol, "voice.v1" if "voice.v1" in offered else None)

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from tests.support.case import SynchronousTestCase
-from voiceingest.auth.refusal import attempt_status, reason_of, refusal
+from voiceingest.auth.refusal import attempt_status, refusal
 from voiceingest.errors import Unauthenticated
 
 
@@ -13,13 +13,12 @@ class RefusalTests(SynchronousTestCase):
     def test_the_reason_travels_beside_the_text(self) -> None:
         error = refusal("which_key")
         self.assertIs(type(error), Unauthenticated)
-        self.assertEqual(reason_of(error), "which_key")
-        self.assertEqual(error.reason, "which_key")  # type: ignore[attr-defined]
+        self.assertEqual(error.reason, "which_key")
 
     def test_status_is_one_of_the_few(self) -> None:
         statuses = [attempt_status(refusal(reason)) for reason in ("missing", "expired", "audience", "crit")]
         self.assertEqual(statuses, ["missing", "expired", "invalid", "invalid"])
 
     def test_a_refusal_made_elsewhere_is_invalid(self) -> None:
-        self.assertEqual(reason_of(Unauthenticated()), "invalid")
+        self.assertEqual(Unauthenticated().reason, "invalid")
         self.assertEqual(attempt_status(Unauthenticated()), "invalid")

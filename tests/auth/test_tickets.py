@@ -9,7 +9,6 @@ from twisted.internet.task import Clock
 from tests.support.case import SynchronousTestCase
 from voiceingest.auth import tickets as module
 from voiceingest.auth.bearer import find_credential
-from voiceingest.auth.refusal import reason_of
 from voiceingest.auth.tickets import TICKET_MAX_CHARS, Tickets
 from voiceingest.errors import Unauthenticated
 from voiceingest.interfaces import Claims
@@ -26,7 +25,7 @@ class TicketTests(SynchronousTestCase):
 
     def refused(self, ticket: str) -> None:
         error = self.assertRaises(Unauthenticated, self.tickets.redeem, ticket)
-        self.assertEqual(reason_of(error), "ticket")
+        self.assertEqual(error.reason, "ticket")
         self.assertEqual(error.args, ("A valid bearer token is required",))
 
     def test_it_stands_for_its_claims_once(self) -> None:

@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 from tests.support.case import SynchronousTestCase
 from tests.support.tokens import Issuer
 from voiceingest.auth.keys import KeySet, from_jwks, from_pem
-from voiceingest.auth.refusal import reason_of
 from voiceingest.auth.tokens import Rules, verify
 from voiceingest.config import Settings
 from voiceingest.errors import Unauthenticated
@@ -73,7 +72,7 @@ class TokenCase(SynchronousTestCase):
         with self.assertRaises(Unauthenticated, msg=f"{reason}: taken") as caught:
             verify(token, keys, rules, now)
         error = caught.exception
-        self.assertEqual(reason_of(error), reason)
+        self.assertEqual(error.reason, reason)
         self.assertIs(type(error), Unauthenticated)
         self.assertEqual(error.args, ("A valid bearer token is required",))
         self.assertTrue(error.__suppress_context__ or error.__context__ is None)
@@ -153,7 +152,7 @@ class FormTests(TokenCase):
         ):
             with self.assertRaises(Unauthenticated, msg=token) as caught:
                 verify(token, KEYS, RULES, NOW)
-            self.assertIn(reason_of(caught.exception), {"malformed", "bad_header"}, token)
+            self.assertIn(caught.exception.reason, {"malformed", "bad_header"}, token)
         self.refused(f"{head}.{body[:1]}.{seal}", "bad_signature")
         self.refused(f"{head}.{body}.{seal}A", "bad_signature")
 

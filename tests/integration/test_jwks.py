@@ -21,7 +21,6 @@ from tests.support.case import TestCase
 from tests.support.tokens import Issuer
 from voiceingest.auth import JwtAuthenticator, make_authenticator
 from voiceingest.auth.jwks_http import FetchFailed, JwksEndpoint
-from voiceingest.auth.refusal import reason_of
 from voiceingest.config import Settings
 from voiceingest.errors import KeysUnavailable, Unauthenticated
 from voiceingest.limits import JWKS_MAX_BYTES
@@ -265,7 +264,7 @@ class AuthenticatorTests(EndpointCase):
     async def refused(self, verified: Deferred[Any]) -> str:
         with self.assertRaises(Unauthenticated) as caught:
             await verified
-        return reason_of(caught.exception)
+        return caught.exception.reason
 
     async def test_many_tokens_and_one_fetch(self) -> None:
         issuing = self.serve(document(ONE.jwks()))

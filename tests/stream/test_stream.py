@@ -8,7 +8,14 @@ from typing import Any
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 from twisted.trial.unittest import SynchronousTestCase
 
 from voiceingest.audio import AudioFormat
@@ -67,7 +74,9 @@ class Starting(SynchronousTestCase):
     def test_a_start_that_matches_is_taken(self) -> None:
         stream = live(audio=AudioFormat(8000), interaction_id="call")
         self.assertIs(stream.state, State.LIVE)
-        self.assertEqual((stream.tenant_id, stream.interaction_id, stream.audio), ("acme", "call", AudioFormat(8000)))
+        self.assertEqual(
+            (stream.tenant_id, stream.interaction_id, stream.audio), ("acme", "call", AudioFormat(8000))
+        )
 
     def test_who_may_start_what(self) -> None:
         table = [
@@ -129,7 +138,13 @@ class Frames(SynchronousTestCase):
         ]
         for make, size, error in table:
             stream: Stream = make()  # type: ignore[operator]
-            before = (stream.state, stream.seq, stream.ledger.summary(), stream.debt_s, stream.next_deadline())
+            before = (
+                stream.state,
+                stream.seq,
+                stream.ledger.summary(),
+                stream.debt_s,
+                stream.next_deadline(),
+            )
             self.assertRaises(error, stream.take, size, 0.5)
             after = (stream.state, stream.seq, stream.ledger.summary(), stream.debt_s, stream.next_deadline())
             self.assertEqual(after, before)
@@ -248,7 +263,7 @@ class Authentication(SynchronousTestCase):
     """A fresh token for a stream that goes on."""
 
     def test_which_credential_is_taken(self) -> None:
-        table = [
+        table: list[tuple[dict[str, Any], bool]] = [
             ({}, True),
             ({"interaction_id": "call"}, True),
             ({"interaction_id": "other"}, False),
@@ -357,7 +372,9 @@ class Deadlines(SynchronousTestCase):
         self.assert_ends(stream, 60.0, FlushTimeout)
 
     def test_the_token_is_announced_once_and_then_lapses(self) -> None:
-        stream = live(StreamRules(idle_timeout_s=0, auth_expiring_lead_s=30, auth_leeway_s=20), expires_in_s=100.0)
+        stream = live(
+            StreamRules(idle_timeout_s=0, auth_expiring_lead_s=30, auth_leeway_s=20), expires_in_s=100.0
+        )
         self.assertEqual(stream.next_deadline(), 70.0)
         self.assertIs(stream.wake(69.9), Wake.NOTHING)
         self.assertIs(stream.wake(70.0), Wake.AUTH_EXPIRING)
@@ -368,7 +385,9 @@ class Deadlines(SynchronousTestCase):
         self.assert_ends(stream, 120.0, TokenExpired)
 
     def test_a_fresh_token_moves_both(self) -> None:
-        stream = live(StreamRules(idle_timeout_s=0, auth_expiring_lead_s=30, auth_leeway_s=20), expires_in_s=100.0)
+        stream = live(
+            StreamRules(idle_timeout_s=0, auth_expiring_lead_s=30, auth_leeway_s=20), expires_in_s=100.0
+        )
         self.assertIs(stream.wake(70.0), Wake.AUTH_EXPIRING)
         stream.reauthenticate(authority(expires_in_s=100.0), 80.0)
         self.assertEqual(stream.next_deadline(), 150.0)
@@ -376,7 +395,9 @@ class Deadlines(SynchronousTestCase):
         self.assert_ends(stream, 200.0, TokenExpired)
 
     def test_a_fresh_token_that_lapses_sooner_counts(self) -> None:
-        stream = live(StreamRules(idle_timeout_s=0, auth_expiring_lead_s=0, auth_leeway_s=0), expires_in_s=100.0)
+        stream = live(
+            StreamRules(idle_timeout_s=0, auth_expiring_lead_s=0, auth_leeway_s=0), expires_in_s=100.0
+        )
         stream.reauthenticate(authority(expires_in_s=10.0), 5.0)
         self.assertEqual(stream.next_deadline(), 15.0)
 
@@ -419,8 +440,8 @@ class Machine(RuleBasedStateMachine):
     @initialize(interval=st.integers(1, 7), published=st.booleans(), expires=st.floats(1, 500))
     def open(self, interval: int, published: bool, expires: float) -> None:
         self.now = 1000.0
-        self.rules = StreamRules(ack_interval=interval, ack_published=published)
-        self.stream = Stream(self.rules, authority(expires_in_s=expires), self.now)
+        self.stream_rules = StreamRules(ack_interval=interval, ack_published=published)
+        self.stream = Stream(self.stream_rules, authority(expires_in_s=expires), self.now)
         self.accepted = 0
         self.open_frames: list[int] = []
         self.confirmed_up_to = 0
@@ -428,8 +449,8 @@ class Machine(RuleBasedStateMachine):
 
     def ack(self, seq: int) -> None:
         """An ack is due: is it true, and is it its turn?"""
-        assert seq - self.acks[-1] >= self.rules.ack_interval
-        if self.rules.ack_published:
+        assert seq - self.acks[-1] >= self.stream_rules.ack_interval
+        if self.stream_rules.ack_published:
             assert not [frame for frame in self.open_frames if frame <= seq], "acknowledged what is open"
         assert seq <= self.accepted
         self.acks.append(seq)
@@ -447,7 +468,9 @@ class Machine(RuleBasedStateMachine):
     @rule(tenant=st.sampled_from(["acme", "acme", "other"]))
     def start(self, tenant: str) -> None:
         waits = self.stream.state is State.WAITING
-        assert self.refusable(self.stream.start, tenant, "call", AUDIO, self.now) == (waits and tenant == "acme")
+        assert self.refusable(self.stream.start, tenant, "call", AUDIO, self.now) == (
+            waits and tenant == "acme"
+        )
 
     @rule(size=st.sampled_from([0, 1, 2, 960, 9600, 9600, 9600, 9600, 65536]))
     def take(self, size: int) -> None:
@@ -473,7 +496,9 @@ class Machine(RuleBasedStateMachine):
 
     @rule(expires=st.floats(-10, 500), subject=st.sampled_from(["s", "s", "t"]))
     def auth(self, expires: float, subject: str) -> None:
-        taken = self.refusable(self.stream.reauthenticate, authority(expires_in_s=expires, subject=subject), self.now)
+        taken = self.refusable(
+            self.stream.reauthenticate, authority(expires_in_s=expires, subject=subject), self.now
+        )
         assert taken == (subject == "s" and self.stream.state is not State.ENDED)
 
     @precondition(lambda self: self.open_frames)

@@ -11,7 +11,7 @@ from twisted.python.failure import Failure
 from ..errors import KeysUnavailable, Unauthenticated
 from ..interfaces import Claims
 from .keys import KeySet
-from .refusal import UNKNOWN_KEY, attempt_status, reason_of
+from .refusal import UNKNOWN_KEY, attempt_status
 from .tokens import Rules, verify
 
 if TYPE_CHECKING:
@@ -76,13 +76,13 @@ class JwtAuthenticator:
     def verify(self, token: str) -> Deferred[Claims]:
         """Check one token and count the attempt.
 
-        Raises: ``Unauthenticated`` (:func:`.refusal.reason_of` knows why), ``KeysUnavailable``.
+        Raises: ``Unauthenticated`` (its ``reason`` says why), ``KeysUnavailable``.
         """
         try:
             verified = succeed(self._verified(token))
         except Unauthenticated as error:
             # Only a token that is in order up to its key may cause a fetch, and wait for it.
-            newer = self._source.newer_keys() if reason_of(error) == UNKNOWN_KEY else None
+            newer = self._source.newer_keys() if error.reason == UNKNOWN_KEY else None
             if newer is None:
                 verified = fail(self._verdict(error))
             else:
@@ -100,7 +100,7 @@ class JwtAuthenticator:
 
     def _verdict(self, error: Unauthenticated) -> Unauthenticated | KeysUnavailable:
         """An unknown key is the token's fault only where keys are known at all."""
-        unknown = reason_of(error) == UNKNOWN_KEY
+        unknown = error.reason == UNKNOWN_KEY
         return KeysUnavailable() if unknown and self._source.keys is None else error
 
     def _counted(self, outcome: Any) -> Any:

@@ -101,7 +101,7 @@ class _OneConnection(HTTPConnectionPool):
     """
 
     def __init__(self, reactor: Any) -> None:
-        super().__init__(reactor, persistent=False)  # type: ignore[no-untyped-call]
+        super().__init__(reactor, persistent=False)
         self._connection: Protocol | None = None
 
     def getConnection(self, key: Any, endpoint: Any) -> Deferred[Any]:

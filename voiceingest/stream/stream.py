@@ -25,6 +25,9 @@ from .states import State, Step, next_state
 
 _NEVER = float("inf")
 
+# Least time from a fresh token to the announcement of its end.
+_WARN_AGAIN_S = 5.0
+
 
 @dataclass(frozen=True, slots=True)
 class StreamRules:
@@ -149,6 +152,10 @@ class Stream:
             raise TokenRefused
         self.state = state
         self._hold(authority, now)
+        if self._warn_at <= now:
+            # Issuers hand out a cached token until it lapses: announced in the same breath it
+            # would come back at once, and again, until the stream is cut for the flood.
+            self._warn_at = now + max(authority.expires_in_s / 2, _WARN_AGAIN_S)
 
     def blunder(self) -> None:
         """Count a message that was refused. Raises: ``TooManyErrors`` past the limit in a row."""
@@ -186,17 +193,21 @@ class Stream:
         """When it wants to be woken, in monotonic seconds; infinite when it does not."""
         if self.state is State.ENDED:
             return _NEVER
+        if self.state is State.STOPPING:
+            # It takes nothing more: who it belongs to has been settled.
+            return self._silence_deadline()
         return min(self._silence_deadline(), self._warn_at, self._expires_at)
 
     def wake(self, now: float) -> Wake:
         """Look at the clock. Raises: the error the stream ends with when a deadline has passed."""
         if self.state is State.ENDED:
             return Wake.NOTHING
-        if now >= self._expires_at:
+        stopping = self.state is State.STOPPING
+        if not stopping and now >= self._expires_at:
             raise TokenExpired
         if now >= self._silence_deadline():
             raise self._silence_error()
-        if now >= self._warn_at:
+        if not stopping and now >= self._warn_at:
             self._warn_at = _NEVER
             return Wake.AUTH_EXPIRING
         return Wake.NOTHING

@@ -78,10 +78,11 @@ def _refuse_constant(name: str) -> Any:
 
 
 def _fields(payload: bytes) -> dict[str, Any]:
-    # json.loads raises RecursionError on deep nesting and takes NaN unless told not to
-    # (measured); duplicate keys: the last one wins, for the peer alone is harmed by them.
+    # json.loads raises RecursionError on deep nesting and takes NaN unless told not to, and takes
+    # bytes of UTF-16 and lone surrogates too (measured); duplicate keys: the last one wins, for
+    # the peer alone is harmed by them.
     try:
-        fields = json.loads(payload, parse_constant=_refuse_constant)
+        fields = json.loads(payload.decode(), parse_constant=_refuse_constant)
     except (ValueError, RecursionError):
         raise BadJson from None
     if not isinstance(fields, dict):
