@@ -1,0 +1,150 @@
+"""What the daemon counts.
+
+Plain integers are incremented where things happen (``metrics.frames_received += 1``), labelled
+families are Counters (``metrics.frames_dropped["overflow"] += n``), and nothing is turned into
+Prometheus samples before it is scraped. :data:`FAMILIES` is the table behind all of it.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Iterator
+from importlib.metadata import version
+from typing import Final
+
+from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.metrics_core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+    Metric,
+)
+from twisted.logger import Logger
+
+from .. import __version__
+from .families import FAMILIES, Family
+from .series import OTHER, Histogram, Label, LabelledHistogram, Tally
+
+__all__ = [
+    "FAMILIES",
+    "OTHER",
+    "Family",
+    "Histogram",
+    "Label",
+    "LabelledHistogram",
+    "Metrics",
+    "Tally",
+    "expose",
+]
+
+_OPENMETRICS: Final = "application/openmetrics-text"
+_BY_ATTRIBUTE: Final = {family.attribute: family for family in FAMILIES if family.attribute}
+
+
+def _tally(attribute: str) -> Tally:
+    return Tally(_BY_ATTRIBUTE[attribute].labels)
+
+
+class Metrics:
+    """Every counter of one daemon, and the registry that exports them."""
+
+    _log = Logger()
+
+    def __init__(self) -> None:
+        self.frames_received = 0
+        self.bytes_received = 0
+        self.sessions_started = 0
+        self.sessions_active = 0
+        self.frames_published = 0
+        self.acks_sent = 0
+        self.events_published = 0
+        self.events_dropped = 0
+        self.bus_up = 0
+        self.bus_connects = 0
+        self.bus_writes = 0
+        self.bus_bytes = 0
+        self.queue_frames = 0
+        self.queue_bytes = 0
+        self.inflight_bytes = 0
+        self.streams_paced = 0
+        self.log_errors = 0
+        self.ready = 0
+        self.tls_expiry = 0.0
+        self.auth_attempts = _tally("auth_attempts")
+        self.errors = _tally("errors")
+        self.connections = _tally("connections")
+        self.connections_opened = _tally("connections_opened")
+        self.connections_refused = _tally("connections_refused")
+        self.frames_dropped = _tally("frames_dropped")
+        self.gaps = _tally("gaps")
+        self.bus_disconnects = _tally("bus_disconnects")
+        self.bus_refused = _tally("bus_refused")
+        self.close_codes = _tally("close_codes")
+        self.reloads = _tally("reloads")
+        self.jwks_fetches = _tally("jwks_fetches")
+        self.tickets = _tally("tickets")
+        self.publish_latency = Histogram(_BY_ATTRIBUTE["publish_latency"].buckets)
+        self.reactor_lag = Histogram(_BY_ATTRIBUTE["reactor_lag"].buckets)
+        http = _BY_ATTRIBUTE["http_duration"]
+        self.http_duration = LabelledHistogram(http.labels, http.buckets)
+        self.build_info = {
+            "version": __version__,
+            "python": platform.python_version(),
+            "twisted": version("twisted"),
+            "autobahn": version("autobahn"),
+        }
+        self._gauges: dict[str, Callable[[], float]] = {}
+        self.registry = CollectorRegistry()
+        self.registry.register(self)
+        ProcessCollector(registry=self.registry)
+
+    def read_gauge(self, attribute: str, read: Callable[[], float]) -> None:
+        """Ask ``read`` for a gauge at each scrape, where that is easier than keeping it."""
+        if _BY_ATTRIBUTE[attribute].kind != "gauge" or _BY_ATTRIBUTE[attribute].labels:
+            raise ValueError(f"{attribute} is not a plain gauge")
+        self._gauges[attribute] = read
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield every family of the table (prometheus_client's collector interface)."""
+        for family in _BY_ATTRIBUTE.values():
+            yield self._family(family)
+
+    def _family(self, family: Family) -> Metric:
+        counted = self._value(family.attribute)
+        if isinstance(counted, Histogram):
+            return HistogramMetricFamily(family.name, family.text, counted.buckets(), counted.sum)
+        if isinstance(counted, dict) and not isinstance(counted, Tally):
+            return InfoMetricFamily(family.name.removesuffix("_info"), family.text, counted)
+        names = [label.name for label in family.labels]
+        if isinstance(counted, LabelledHistogram):
+            histogram = HistogramMetricFamily(family.name, family.text, labels=names)
+            for values, series in counted.series():
+                histogram.add_metric(values, series.buckets(), series.sum)
+            return histogram
+        kind = CounterMetricFamily if family.kind == "counter" else GaugeMetricFamily
+        plain: CounterMetricFamily | GaugeMetricFamily = kind(family.name, family.text, labels=names)
+        for values, value in counted.series() if isinstance(counted, Tally) else (((), counted),):
+            plain.add_metric(values, value)
+        return plain
+
+    def _value(self, attribute: str) -> Tally | Histogram | LabelledHistogram | dict[str, str] | float:
+        read = self._gauges.get(attribute)
+        if read is not None:
+            try:
+                return read()
+            except Exception:
+                # One gauge that cannot be read must not take the other families with it.
+                self._log.failure("a gauge could not be read", event="gauge_failed", gauge=attribute)
+        counted: Tally | Histogram | LabelledHistogram | dict[str, str] | float = getattr(self, attribute)
+        return counted
+
+
+def expose(metrics: Metrics, accept: str = "") -> tuple[bytes, str]:
+    """Return the exposition and its content type: OpenMetrics where ``accept`` names it, else text.
+
+    Only that word is taken from the header: prometheus_client would echo other parts of it.
+    """
+    encode, content_type = choose_encoder(_OPENMETRICS if _OPENMETRICS in accept else "")
+    return encode(metrics.registry), content_type

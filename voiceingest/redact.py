@@ -1,0 +1,68 @@
+"""Take out of a text what must never be written down.
+
+The daemon does not log secrets. This is for texts it did not write: messages of libraries,
+exceptions, and whatever a later change forgets. It rather takes too much than too little.
+Peers choose some of these texts, so every pattern is linear: nothing before a match is unbounded.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+MASK: Final = "[redacted]"
+
+# What is looked at; a secret cut in two at this mark is cut away with its whole word.
+TEXT_MAX_CHARS: Final = 16 * 1024
+
+_SECRET_WORD: Final = r"(?:token|secret|passwd|password|ticket|credential|authorization|cookie|api[_-]?key)"
+
+_RULES: Final = tuple(
+    (re.compile(pattern, re.IGNORECASE | re.DOTALL), replacement)
+    for pattern, replacement in (
+        # PEM blocks, also with literal \n, also without their end.
+        (r"-----BEGIN [A-Z0-9 ]{1,40}-----.*?(?:-----END [A-Z0-9 ]{1,40}-----|\Z)", "[pem]"),
+        # Header lines that carry credentials, also as items of a printed dictionary.
+        (
+            r"\b(authorization|cookie|set-cookie|x-api-key|sec-websocket-protocol)\b['\"]?\s{0,8}[:=][^\r\n]*",
+            rf"\1: {MASK}",
+        ),
+        # user:password@ of URLs; up to the last @, since passwords are not always quoted.
+        (r"://[^\s'\"<>?#]{0,1024}@", f"://{MASK}@"),
+        # Query strings, of URLs and of bare paths.
+        (r"(?<=[^\s?])\?[^\s'\"<>]+", f"?{MASK}"),
+        # JSON Web Tokens: every one begins with base64 of '{"'.
+        (r"eyJ[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]*)*", MASK),
+        # Bearer credentials, also as the subprotocol bearer.<token>; "bearer token" is prose.
+        (r"\b(bearer|basic)[\s.]{1,8}(?!tokens?\b)[^\s'\",;]+", rf"\1 {MASK}"),
+        # name=value and "name": "value".
+        (rf"({_SECRET_WORD}['\"]?\s{{0,8}}=\s{{0,8}}['\"]?)[^\s'\",;&)}}]+", rf"\1{MASK}"),
+        (rf"({_SECRET_WORD}['\"]\s{{0,8}}:\s{{0,8}}b?)(?:'[^']*'?|\"[^\"]*\"?)", rf'\1"{MASK}"'),
+        # Telephone numbers: E.164, also spaced, and any long run of digits.
+        (r"\+[0-9](?:[ ().-]{0,2}[0-9]){6,}", "[number]"),
+        (r"[0-9]{10,}", "[number]"),
+    )
+)
+
+_NUMBER_ALONE: Final = re.compile(r"(?<![0-9A-Za-z])[0-9]{10,15}(?![0-9A-Za-z])")
+_SECRET_NAME: Final = re.compile(rf"{_SECRET_WORD}s?$|^(?:audio|payload|jwt|pem)$", re.IGNORECASE)
+
+
+def redact(text: str) -> str:
+    """Return ``text`` without secrets, cut to ``TEXT_MAX_CHARS``."""
+    if len(text) > TEXT_MAX_CHARS:
+        whole, *cut = text[:TEXT_MAX_CHARS].rsplit(None, 1) or ("", "")
+        text = whole if cut else MASK
+    for pattern, replacement in _RULES:
+        text = pattern.sub(replacement, text)
+    return text
+
+
+def redact_id(text: str) -> str:
+    """Return a correlation id, unless it is somebody's number; hexadecimal ids stay whole."""
+    return _NUMBER_ALONE.sub("[number]", text)
+
+
+def is_secret_name(name: str) -> bool:
+    """Whether a field called ``name`` holds what must not be shown, whatever it looks like."""
+    return _SECRET_NAME.search(name) is not None
