@@ -1,0 +1,218 @@
+"""The reactor: its clock, its crash, and what it refuses."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import textwrap
+import time
+from pathlib import Path
+
+from twisted.internet.asyncioreactor import AsyncioSelectorReactor
+from twisted.trial.unittest import SkipTest
+
+from voiceingest.reactor import VoiceReactor
+
+from .support.case import SynchronousTestCase, TestCase
+
+ROOT = Path(__file__).resolve().parents[1]
+LIBFAKETIME = (
+    Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1"),
+    Path("/usr/lib/aarch64-linux-gnu/faketime/libfaketime.so.1"),
+)
+
+# The wall clock is set back by an hour while a timer of one second runs.
+STEP_BACK = """
+    import os, sys, time
+    from {module} import {install}
+    {install}()
+    from twisted.internet import reactor
+    step = sys.argv[1]
+    began, wall = time.monotonic(), time.time()
+    def set_back():
+        with open(step, "w") as f:
+            f.write("-3600")
+    def fired(what):
+        print(what, round(time.monotonic() - began, 1), round(time.time() - wall))
+        reactor.stop()
+    reactor.callLater(0.2, set_back)
+    reactor.callLater(1.0, fired, "fired")
+    import threading
+    def stalled():
+        print("stalled", 3.0, round(time.time() - wall), flush=True)
+        os._exit(3)
+    threading.Timer(3.0, stalled).start()
+    try:
+        reactor.run()
+    finally:
+        sys.stdout.flush()
+        os._exit(0)
+"""
+
+
+def run_python(code: str, *args: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run ``code`` in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code), *args],
+        capture_output=True, text=True, timeout=30, check=False,
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), **environment},
+    )
+
+
+class ClockTests(SynchronousTestCase):
+    def test_the_clock_is_monotonic(self) -> None:
+        self.assertIs(VoiceReactor.seconds, time.monotonic)
+
+    def _step_back(self, module: str, install: str) -> list[str]:
+        library = next((path for path in LIBFAKETIME if path.exists()), None)
+        if library is None:
+            raise SkipTest("libfaketime is not installed (apt-get install libfaketime)")
+        with tempfile.TemporaryDirectory() as directory:
+            step = Path(directory, "step")
+            step.write_text("+0")
+            done = run_python(
+                STEP_BACK.format(module=module, install=install),
+                str(step),
+                LD_PRELOAD=str(library),
+                FAKETIME_TIMESTAMP_FILE=str(step),
+                FAKETIME_NO_CACHE="1",
+                FAKETIME_DONT_FAKE_MONOTONIC="1",
+            )
+        self.assertTrue(done.stdout, done.stderr)
+        return done.stdout.split()
+
+    def test_a_wall_clock_set_back_does_not_stall_timers(self) -> None:
+        what, after_s, wall_s = self._step_back("voiceingest.reactor", "install")
+        self.assertEqual(what, "fired")
+        self.assertLess(float(after_s), 2.0)
+        self.assertLess(int(wall_s), -3000, "the wall clock was not set back: the test proves nothing")
+
+    def test_it_stalls_the_stock_reactor(self) -> None:
+        """What the correction is for; when this fails Twisted has it and ours may go."""
+        what, _, _ = self._step_back("twisted.internet.asyncioreactor", "install")
+        self.assertEqual(what, "stalled")
+
+
+class CrashTests(SynchronousTestCase):
+    def test_a_crash_of_an_idle_reactor_does_not_end_the_next_run(self) -> None:
+        code = """
+            import sys
+            from {module} import {install}
+            {install}()
+            from twisted.internet import reactor
+            reactor.crash()
+            reactor.callLater(0.05, lambda: (print("ran"), reactor.stop()))
+            reactor.run()
+        """
+        ours = run_python(code.format(module="voiceingest.reactor", install="install"))
+        self.assertEqual(ours.stdout, "ran\n", ours.stderr)
+        stock = run_python(code.format(module="twisted.internet.asyncioreactor", install="install"))
+        self.assertEqual(stock.stdout, "", "Twisted has the correction: ours may go")
+
+
+class ReaderTests(SynchronousTestCase):
+    def test_what_epoll_cannot_watch_is_polled_and_forgotten_when_removed(self) -> None:
+        done = run_python(
+            """
+            import sys, tempfile
+            from voiceingest.reactor import install
+            install()
+            from twisted.internet import reactor
+            from twisted.internet.abstract import FileDescriptor
+            file = tempfile.TemporaryFile()
+            file.write(b"abc")
+            file.seek(0)
+            class Plain(FileDescriptor):
+                def fileno(self):
+                    return file.fileno()
+                def doRead(self):
+                    print(file.read(), flush=True)
+                    reactor.removeReader(self)
+                    print(self in reactor.getReaders())
+                    reactor.callLater(0, reactor.stop)
+            plain = Plain(reactor)
+            reactor.addReader(plain)
+            reactor.addReader(plain)
+            reactor.callLater(5, reactor.stop)
+            reactor.run()
+            """
+        )
+        self.assertEqual(done.stdout, "b'abc'\nFalse\n", done.stderr)
+
+
+class InstallTests(SynchronousTestCase):
+    def test_installs_ours(self) -> None:
+        done = run_python("""
+            import os
+            from voiceingest.reactor import install
+            install()
+            from twisted.internet import reactor
+            print(type(reactor).__name__, os.environ["AUTOBAHN_USE_NVX"])
+        """)
+        self.assertEqual(done.stdout, "VoiceReactor 1\n", done.stderr)
+
+    def test_an_operator_may_do_without_nvx(self) -> None:
+        done = run_python(
+            """
+            import os
+            from voiceingest.reactor import install
+            install()
+            print(os.environ["AUTOBAHN_USE_NVX"])
+            """,
+            AUTOBAHN_USE_NVX="0",
+        )
+        self.assertEqual(done.stdout, "0\n", done.stderr)
+
+    def test_keeps_an_asyncio_reactor_and_mends_its_clock(self) -> None:
+        done = run_python("""
+            import time
+            from twisted.internet import asyncioreactor
+            asyncioreactor.install()
+            from voiceingest.reactor import install
+            install()
+            from twisted.internet import reactor
+            print(type(reactor).__name__, reactor.seconds is time.monotonic)
+        """)
+        self.assertEqual(done.stdout, "AsyncioSelectorReactor True\n", done.stderr)
+
+    def test_refuses_an_asyncio_reactor_with_timers(self) -> None:
+        done = run_python("""
+            from twisted.internet import asyncioreactor
+            asyncioreactor.install()
+            from twisted.internet import reactor
+            reactor.callLater(1, print)
+            from voiceingest.reactor import install_or_exit
+            install_or_exit()
+        """)
+        self.assertEqual((done.returncode, done.stdout, done.stderr.count("\n")), (1, "", 1), done.stderr)
+
+    def test_refuses_another_reactor_in_one_line(self) -> None:
+        done = run_python("""
+            from twisted.internet import selectreactor
+            selectreactor.install()
+            from voiceingest.reactor import install_or_exit
+            install_or_exit()
+        """)
+        self.assertEqual((done.returncode, done.stdout), (1, ""))
+        self.assertEqual(done.stderr.count("\n"), 1, done.stderr)
+        self.assertIn("SelectReactor is installed", done.stderr)
+
+    def test_nothing_imported_before_it_installs_a_reactor(self) -> None:
+        done = run_python("""
+            import sys
+            import voiceingest.reactor, voiceingest.aio, voiceingest.tls
+            import voiceingest.listeners, voiceingest.lifecycle
+            print("twisted.internet.reactor" in sys.modules)
+        """)
+        self.assertEqual(done.stdout, "False\n", done.stderr)
+
+
+class NameTests(TestCase):
+    def test_trial_finds_it_by_name(self) -> None:
+        """These tests run on it: ``require_reactor`` has refused any other."""
+        from twisted.internet import reactor
+
+        self.assertIsInstance(reactor, AsyncioSelectorReactor)
+        self.assertIs(reactor.seconds, time.monotonic)
