@@ -1,0 +1,272 @@
+"""The hardened HTTP channel against heads, bodies and numbers that are wrong, on a fake clock."""
+
+from __future__ import annotations
+
+import json
+
+from twisted.internet.address import IPv4Address
+from twisted.internet.error import ConnectionDone
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET, Request, Site
+
+from tests.support.sockets import split_head
+from voiceingest.gate import Gate
+from voiceingest.http.channel import GuardedChannel
+from voiceingest.limits import BODY_MAX_BYTES, CLOSE_ABORT_S, HEAD_MAX_BYTES
+from voiceingest.metrics import Metrics
+
+
+class Transport(StringTransport):
+    """A transport that can be cut."""
+
+    aborted = False
+
+    def abortConnection(self) -> None:
+        """Note it."""
+        self.aborted = True
+        self.disconnecting = True
+
+
+class Root(Resource):
+    """Answers with what it saw of the head."""
+
+    isLeaf = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[Request] = []
+        self.later = False
+
+    def render(self, request: Request) -> bytes | int:
+        """Answer, or later."""
+        self.seen.append(request)
+        return NOT_DONE_YET if self.later else b"hello"
+
+
+class Channel(SynchronousTestCase):
+    """A site of one resource; ``connect`` gives a new connection."""
+
+    def setUp(self) -> None:
+        """Make the site."""
+        self.clock = Clock()
+        self.metrics = Metrics()
+        self.gate = Gate(100, 3)
+        self.root = Root()
+        self.site = Site(self.root, reactor=self.clock, timeout=60)
+        self.site.protocol = lambda: GuardedChannel(self.gate, self.clock, 10.0, self.metrics)
+
+    def connect(self, host: str = "192.0.2.1") -> tuple[GuardedChannel, Transport]:
+        """A new connection from ``host``."""
+        address = IPv4Address("TCP", host, 40000)
+        channel = self.site.buildProtocol(address)
+        transport = Transport(peerAddress=address)
+        channel.makeConnection(transport)
+        return channel, transport
+
+    def refusal(self, transport: Transport) -> tuple[bytes, str]:
+        """The status line and the code of an answer."""
+        head, body = split_head(transport.value())
+        return head.splitlines()[0], json.loads(body)["code"]
+
+    def close(self, channel: GuardedChannel) -> None:
+        """End TCP."""
+        channel.connectionLost(Failure(ConnectionDone()))
+
+
+class Heads(Channel):
+    """What stands before the empty line."""
+
+    def test_an_ordinary_request(self) -> None:
+        """It is answered, and another on the same connection."""
+        channel, transport = self.connect()
+        for _ in range(2):
+            transport.clear()
+            channel.dataReceived(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            self.assertTrue(transport.value().startswith(b"HTTP/1.1 200"))
+        self.close(channel)
+        self.assertEqual(self.gate.total, 0)
+
+    def test_control_bytes_are_refused(self) -> None:
+        """Finding 4: each of them is a line break or worse to some other parser."""
+        for byte in (0x00, 0x01, 0x0B, 0x0C, 0x0D, 0x0A, 0x1C, 0x1D, 0x1E, 0x1F, 0x7F, 0x85):
+            with self.subTest(byte):
+                channel, transport = self.connect(f"192.0.2.{byte}")
+                channel.dataReceived(
+                    b"GET / HTTP/1.1\r\nHost: a\r\nX-A: b"
+                    + bytes([byte])
+                    + b"Authorization: Bearer x\r\n\r\n"
+                )
+                self.assertEqual(self.refusal(transport), (b"HTTP/1.1 400 Bad Request", "bad_request"))
+                self.assertEqual(self.root.seen, [])
+                self.close(channel)
+
+    def test_control_bytes_in_the_request_line(self) -> None:
+        """The path is part of the head."""
+        channel, transport = self.connect()
+        channel.dataReceived(b"GET /\x0bX HTTP/1.1\r\nHost: a\r\n\r\n")
+        self.assertEqual(self.refusal(transport)[1], "bad_request")
+
+    def test_folded_lines_are_refused(self) -> None:
+        """RFC 9112 section 5.2: a server may refuse them, and does."""
+        channel, transport = self.connect()
+        channel.dataReceived(b"GET / HTTP/1.1\r\nHost: a\r\n b\r\n\r\n")
+        self.assertEqual(self.refusal(transport)[1], "bad_request")
+
+    def test_a_head_without_end(self) -> None:
+        """Finding 1: one line or many, cut at the limit, and what still comes is not kept."""
+        line = b"X-A: " + b"a" * 1000 + b"\r\n"
+        heads = {"lines": line * 20, "one line": b"X-A: " + b"a" * 2 * HEAD_MAX_BYTES, "request line": b""}
+        for name, rest in heads.items():
+            with self.subTest(name):
+                channel, transport = self.connect()
+                start = (
+                    b"GET /" + b"a" * 2 * HEAD_MAX_BYTES if name == "request line" else b"GET / HTTP/1.1\r\n"
+                )
+                channel.dataReceived(start + rest)
+                self.assertEqual(
+                    self.refusal(transport), (b"HTTP/1.1 431 Request Header Fields Too Large", "head_too_big")
+                )
+                for _ in range(100):
+                    channel.dataReceived(line * 10)
+                self.assertLess(len(channel._buffer), 4 * HEAD_MAX_BYTES)
+                self.assertEqual(self.root.seen, [])
+                self.close(channel)
+
+    def test_twisted_s_own_refusals_carry_a_code(self) -> None:
+        """Pins the private name that is overridden."""
+        for wrong in (
+            b"GARBAGE\r\n\r\n",
+            b"GET / HTTP/1.1\r\nno colon\r\n\r\n",
+            b"GET / HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+        ):
+            channel, transport = self.connect()
+            channel.dataReceived(wrong)
+            self.assertEqual(self.refusal(transport), (b"HTTP/1.1 400 Bad Request", "bad_request"), wrong)
+            self.close(channel)
+
+
+class Bodies(Channel):
+    """What stands behind it."""
+
+    def test_too_long_by_its_length(self) -> None:
+        """413 before a byte of it is read."""
+        channel, transport = self.connect()
+        channel.dataReceived(
+            b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % (BODY_MAX_BYTES + 1)
+        )
+        self.assertEqual(self.refusal(transport), (b"HTTP/1.1 413 Content Too Large", "frame_too_big"))
+
+    def test_too_long_by_its_chunks(self) -> None:
+        """Stock twisted.web writes it to disk without end."""
+        channel, transport = self.connect()
+        channel.dataReceived(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
+        for _ in range(70):
+            channel.dataReceived(b"400\r\n" + bytes(1024) + b"\r\n")
+        self.assertEqual(self.refusal(transport)[1], "frame_too_big")
+        self.assertEqual(self.root.seen, [])
+
+    def test_one_that_fits(self) -> None:
+        """It reaches the resource."""
+        channel, transport = self.connect()
+        channel.dataReceived(
+            b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % BODY_MAX_BYTES
+            + bytes(BODY_MAX_BYTES)
+        )
+        self.assertTrue(transport.value().startswith(b"HTTP/1.1 200"))
+
+
+class Deadline(Channel):
+    """Finding 11: the timeout of twisted.web starts anew with every byte."""
+
+    def test_a_dripped_head_is_cut_in_time(self) -> None:
+        """10 s from the connection, whatever drips."""
+        channel, transport = self.connect()
+        for byte in b"GET / HTTP/1":
+            channel.dataReceived(bytes([byte]))
+            self.clock.advance(0.9)
+        self.assertEqual(self.refusal(transport), (b"HTTP/1.1 408 Request Timeout", "handshake_timeout"))
+        self.clock.advance(CLOSE_ABORT_S)
+        self.assertTrue(transport.aborted)
+
+    def test_silence_is_cut(self) -> None:
+        """No byte, or a TLS handshake that never ends: no answer is owed."""
+        _, transport = self.connect()
+        self.clock.advance(10.1)
+        self.assertTrue(transport.aborted)
+        self.assertEqual(self.metrics.connections_refused["handshake_timeout"], 1)
+
+    def test_a_dripped_body_is_cut_in_time(self) -> None:
+        """The deadline is for the whole request."""
+        channel, transport = self.connect()
+        channel.dataReceived(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n")
+        for _ in range(12):
+            channel.dataReceived(b"a")
+            self.clock.advance(0.9)
+        self.assertEqual(self.refusal(transport)[1], "handshake_timeout")
+
+    def test_each_request_has_its_own(self) -> None:
+        """A kept connection may be idle; its next request is timed from its first line."""
+        channel, transport = self.connect()
+        channel.dataReceived(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        self.clock.advance(30)
+        transport.clear()
+        channel.dataReceived(b"GET / HTTP/1.1\r\n")
+        self.clock.advance(10.1)
+        self.assertEqual(self.refusal(transport)[1], "handshake_timeout")
+
+    def test_a_slow_answer_is_ours(self) -> None:
+        """The peer is not blamed for it."""
+        self.root.later = True
+        channel, transport = self.connect()
+        channel.dataReceived(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        self.clock.advance(60)
+        self.assertFalse(transport.aborted)
+        self.root.seen[0].finish()
+        self.assertTrue(transport.value().startswith(b"HTTP/1.1 200"))
+        self.close(channel)
+
+
+class Numbers(Channel):
+    """Connections are counted from the first moment."""
+
+    def test_too_many_from_one_address(self) -> None:
+        """Told 429 with Retry-After once the head is there; another address is let in."""
+        held = [self.connect()[0] for _ in range(3)]
+        channel, transport = self.connect()
+        channel.dataReceived(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        self.assertEqual(
+            self.refusal(transport), (b"HTTP/1.1 429 Too Many Requests", "too_many_from_address")
+        )
+        self.assertIn(b"Retry-After: 5", transport.value())
+        other, transport = self.connect("198.51.100.1")
+        other.dataReceived(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        self.assertTrue(transport.value().startswith(b"HTTP/1.1 200"))
+        for one in (*held, channel, other):
+            self.close(one)
+        self.assertEqual(self.gate.total, 0)
+
+    def test_too_many_in_all(self) -> None:
+        """Told 503; far past the cap nobody is told anything."""
+        self.gate = Gate(4, 0)
+        channels = [self.connect(f"192.0.2.{i}") for i in range(5)]
+        channels[4][0].dataReceived(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        self.assertEqual(
+            self.refusal(channels[4][1]), (b"HTTP/1.1 503 Service Unavailable", "too_many_connections")
+        )
+        more = [self.connect(f"198.51.100.{i}") for i in range(20)]
+        self.assertTrue(more[-1][1].aborted)
+        for channel, _ in channels + more:
+            self.close(channel)
+        self.assertEqual(self.gate.total, 0)
+
+    def test_no_limits(self) -> None:
+        """0 = off."""
+        self.gate = Gate(0, 0)
+        for _ in range(200):
+            channel, transport = self.connect()
+        channel.dataReceived(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        self.assertTrue(transport.value().startswith(b"HTTP/1.1 200"))

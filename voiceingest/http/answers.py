@@ -1,0 +1,112 @@
+"""Answers of every resource, in one shape: JSON bodies, safe headers, a correlation id.
+
+An error is answered as ``{"code", "message", "request_id"}`` with the status its class names.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+import string
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from twisted.web.server import NOT_DONE_YET, Request
+
+from ..errors import VoiceIngestError
+
+JSON_TYPE: Final = "application/json; charset=utf-8"
+
+# Nothing of ours may be cached, taken for another type, framed or passed on as a referrer.
+SECURE_HEADERS: Final = {
+    "Cache-Control": "no-store",
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+}
+
+# How long a refused client should stay away, in seconds (RFC 9110 section 10.2.3).
+RETRY_AFTER_S: Final = {429: 5, 503: 5}
+
+_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_ID_KEY: Final = "_voiceingest_request_id"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a resource's method returns; a body of bytes names its own Content-Type."""
+
+    status: int = 200
+    body: Mapping[str, Any] | bytes = b""
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+def request_id(request: Request) -> str:
+    """The correlation id: the caller's ``X-Request-Id`` if it is a plain word, else a new one."""
+    known = vars(request).get(_ID_KEY)
+    if known is None:
+        given = request.requestHeaders.getRawHeaders(b"X-Request-Id", [])
+        asked = given[0].decode("latin-1") if len(given) == 1 else ""
+        known = vars(request)[_ID_KEY] = asked if _ID.fullmatch(asked) else new_request_id()
+    return str(known)
+
+
+def answer(request: Request, given: Answer, *, close: bool = False) -> int:
+    """Write ``given`` and finish the request; ``close`` ends the connection after it.
+
+    Returns ``NOT_DONE_YET``, for a resource's ``render`` to return in turn.
+    """
+    headers = {**SECURE_HEADERS, "X-Request-Id": request_id(request), **given.headers}
+    if isinstance(given.body, bytes):
+        body = given.body
+    else:
+        body = json.dumps(given.body, separators=(",", ":")).encode()
+        headers.setdefault("Content-Type", JSON_TYPE)
+    if given.status != 204:
+        headers["Content-Length"] = str(len(body))
+    if close:
+        headers["Connection"] = "close"
+        if request.channel is not None:
+            request.channel.persistent = False
+    request.setResponseCode(given.status)
+    for name, value in headers.items():
+        request.responseHeaders.setRawHeaders(name, [value])
+    if request.method == b"HEAD":
+        body = b""
+    if body:
+        request.write(body)
+    request.finish()
+    return NOT_DONE_YET
+
+
+def answer_error(
+    request: Request,
+    error: VoiceIngestError,
+    *,
+    close: bool = False,
+    headers: Mapping[str, str] | None = None,
+) -> int:
+    """Refuse a request and finish it; usable before a WebSocket upgrade as well.
+
+    Headers set on the request before stay. A 401 carries ``WWW-Authenticate``, 429 and 503
+    ``Retry-After``, 426 what to upgrade to. Counts and logs nothing: that is the caller's.
+    Returns ``NOT_DONE_YET``, for a resource's ``render`` to return in turn.
+    """
+    added = dict(headers or {})
+    status = error.http_status
+    if status == 401:
+        added["WWW-Authenticate"] = "Bearer"
+    if status in RETRY_AFTER_S:
+        added["Retry-After"] = str(RETRY_AFTER_S[status])
+    if status == 426:
+        added |= {"Upgrade": "websocket", "Sec-WebSocket-Version": "13"}
+    body = {"code": error.code, "message": error.message, "request_id": request_id(request)}
+    return answer(request, Answer(status, body, added), close=close)
+
+
+def new_request_id() -> str:
+    """A correlation id of our own."""
+    # Letters only, 94 bits: a run of digits would be taken for a telephone number in the logs.
+    return "".join(secrets.choice(string.ascii_lowercase) for _ in range(20))

@@ -1,0 +1,220 @@
+"""One HTTP/1.1 connection of the public site, hardened.
+
+What stock ``twisted.web`` leaves open (figures in ``docs/explanation/security.md``) is shut here:
+an absolute deadline for the whole request, control bytes and folded lines in the head, bodies
+without end, connections without number.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final
+
+from twisted.internet.interfaces import IProtocol
+from twisted.internet.protocol import connectionDone
+from twisted.python.failure import Failure
+from twisted.web.http import HTTPChannel
+
+from ..errors import FrameTooBig, HandshakeTimeout, HeadTooBig, HttpRefusal, VoiceIngestError
+from ..gate import Gate, plain_address
+from ..interfaces import IClock, IDelayedCall
+from ..limits import BODY_MAX_BYTES, CLOSE_ABORT_S, HEAD_MAX_BYTES
+from ..metrics import Metrics
+from .answers import new_request_id
+
+# Control bytes may not stand in a head (RFC 9110 section 5.5); 0x85 is a line break to
+# ``str.splitlines`` of latin-1 text, by which a header can be smuggled past a first parser.
+_FORBIDDEN: Final = bytes(c for c in range(256) if (c < 0x20 and c != 0x09) or c in (0x7F, 0x85))
+
+_REASONS: Final = {
+    400: b"Bad Request",
+    408: b"Request Timeout",
+    413: b"Content Too Large",
+    429: b"Too Many Requests",
+    431: b"Request Header Fields Too Large",
+    503: b"Service Unavailable",
+}
+
+
+def peer_address(transport: Any) -> str:
+    """The IP address of the far end, ``unix`` for a Unix socket."""
+    host = getattr(transport.getPeer(), "host", None)
+    return "unix" if host is None else str(plain_address(host.partition("%")[0]))
+
+
+class GuardedChannel(HTTPChannel):
+    """A connection until its request is answered or it becomes a WebSocket."""
+
+    transport: Any
+    _networkProducer: Any
+
+    totalHeadersSize = HEAD_MAX_BYTES
+    MAX_LENGTH = HEAD_MAX_BYTES
+
+    def __init__(self, gate: Gate, clock: IClock, handshake_timeout_s: float, metrics: Metrics) -> None:
+        super().__init__()
+        self.gate = gate
+        self.address = ""
+        self._clock = clock
+        self._handshake_timeout_s = handshake_timeout_s
+        self._metrics = metrics
+        self._refusal: VoiceIngestError | None = None
+        self._deadline: IDelayedCall | None = None
+        self._body_bytes = 0
+        self._head_lines = 0
+        self._done = False
+        self._socket: IProtocol | None = None
+
+    # --- its life
+
+    def connectionMade(self) -> None:
+        """Count it in and give it a deadline. Twisted's hook."""
+        self.address = peer_address(self.transport)
+        self._refusal = self.gate.enter(self.address)
+        super().connectionMade()
+        if self._refusal is not None and self.gate.flooded:
+            self._metrics.connections_refused["flooded"] += 1
+            self.transport.abortConnection()
+            return
+        self._arm()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Count it out. Twisted's hook."""
+        self.gate.leave(self.address)
+        self._disarm()
+        super().connectionLost(reason)
+        if self._socket is not None:
+            self._socket.connectionLost(reason)
+            self._socket = None
+
+    def client_address(self, forwarded_for: list[str]) -> tuple[str, VoiceIngestError | None]:
+        """The caller's address behind a trusted proxy, counted there, and its refusal if any."""
+        address = self.gate.client_address(self.address, forwarded_for)
+        if address == self.address:
+            return address, None
+        refusal = self.gate.move(self.address, address)
+        self.address = address
+        return address, refusal
+
+    def hand_over(self, socket: IProtocol, request: bytes) -> None:
+        """Let ``socket`` have the connection: first ``request``, then whatever was read ahead."""
+        self.setTimeout(None)
+        self._disarm()
+        self._networkProducer.unregisterProducer()
+        self._networkProducer.resumeProducing()
+        self.requests.clear()
+        self._socket = socket
+        read_ahead, self._dataBuffer = b"".join(self._dataBuffer), []
+        socket.makeConnection(self.transport)
+        socket.dataReceived(request)
+        self.dataReceived = socket.dataReceived  # type: ignore[method-assign]
+        if read_ahead:
+            socket.dataReceived(read_ahead)
+
+    # --- reading
+
+    def dataReceived(self, data: bytes) -> None:
+        """Nothing is kept of what comes after a refusal. Twisted's hook."""
+        if not self._done:
+            super().dataReceived(data)
+
+    def lineReceived(self, line: bytes) -> None:
+        """A line of the head. Twisted's hook."""
+        if self._done:
+            return
+        if len(line.translate(None, _FORBIDDEN)) != len(line):
+            self.turn_away(HttpRefusal("the request head holds a control byte"))
+            return
+        if line[:1] in (b" ", b"\t"):
+            self.turn_away(HttpRefusal("the request head holds a folded line"))
+            return
+        if self._receivedHeaderSize + len(line) > HEAD_MAX_BYTES:
+            self.turn_away(HeadTooBig())
+            return
+        if self._deadline is None:
+            self._arm()
+        self._head_lines += 1 if line else 0
+        if not line and self._head_lines and self._refusal is not None:
+            self.turn_away(self._refusal)
+            return
+        super().lineReceived(line)
+
+    def lineLengthExceeded(self, line: bytes) -> None:
+        """A line without end. Twisted's hook."""
+        self.turn_away(HeadTooBig())
+
+    def rawDataReceived(self, data: bytes) -> None:
+        """A piece of a body, or what follows it. Twisted's hook."""
+        if self._socket is not None:
+            self._socket.dataReceived(data)
+            return
+        if self._done:
+            return
+        if not self._handlingRequest:
+            self._body_bytes += len(data)
+            if self._body_bytes > BODY_MAX_BYTES:
+                self.turn_away(FrameTooBig("the body is larger than the limit"))
+                return
+        super().rawDataReceived(data)
+
+    def allHeadersReceived(self) -> None:
+        """The head is whole. Twisted's hook."""
+        if self.length is not None and self.length > BODY_MAX_BYTES:
+            self.turn_away(FrameTooBig("the body is larger than the limit"))
+            return
+        super().allHeadersReceived()
+
+    def allContentReceived(self) -> None:
+        """The request is whole. Twisted's hook."""
+        if self._done:
+            return
+        self._disarm()
+        self._body_bytes = self._head_lines = 0
+        super().allContentReceived()
+
+    # --- refusing
+
+    def turn_away(self, error: VoiceIngestError) -> None:
+        """Answer before there is a request to answer, and close."""
+        if self._done:
+            return
+        self._done = True
+        self._metrics.connections_refused[error.code] += 1
+        request_id = new_request_id()
+        body = json.dumps({"code": error.code, "message": error.message, "request_id": request_id}).encode()
+        head = [
+            b"HTTP/1.1 %d %s" % (error.http_status, _REASONS.get(error.http_status, b"Refused")),
+            b"Content-Type: application/json; charset=utf-8",
+            b"Content-Length: %d" % len(body),
+            b"Cache-Control: no-store",
+            b"Connection: close",
+            b"X-Request-Id: " + request_id.encode(),
+        ]
+        if error.http_status in (429, 503):
+            head.append(b"Retry-After: 5")
+        self.transport.write(b"\r\n".join(head) + b"\r\n\r\n" + body)
+        self._disarm()
+        self._deadline = self._clock.callLater(CLOSE_ABORT_S, self.transport.abortConnection)
+        self.loseConnection()
+
+    def _respondToBadRequestAndDisconnect(self) -> None:
+        # Where twisted.web writes a bare 400; ours carries a code. A test pins the name.
+        self.turn_away(HttpRefusal())
+
+    def _arm(self) -> None:
+        self._deadline = self._clock.callLater(self._handshake_timeout_s, self._too_late)
+
+    def _disarm(self) -> None:
+        if self._deadline is not None and self._deadline.active():
+            self._deadline.cancel()
+        self._deadline = None
+
+    def _too_late(self) -> None:
+        self._deadline = None
+        if self._head_lines == 0 and not self._buffer:
+            # Not a byte of a request, or not even TLS: there is nobody to explain it to.
+            self._done = True
+            self._metrics.connections_refused[HandshakeTimeout.code] += 1
+            self.transport.abortConnection()
+            return
+        self.turn_away(HandshakeTimeout())

@@ -1,0 +1,38 @@
+"""The paths of the public site."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from twisted.web.resource import IResource
+
+from ..config import Settings
+from ..health import Health
+from ..metrics import Metrics
+from .admin import guarded, health_routes, operator_routes
+from .resource import Routes
+
+
+def public_root(
+    settings: Settings,
+    metrics: Metrics,
+    health: Health,
+    resources: Mapping[str, IResource],
+    drain: Callable[[], object],
+) -> Routes:
+    """``resources`` by path, the health pages, and the operators' pages behind the admin token.
+
+    Without an admin token those pages are not there at all.
+    """
+    routes: dict[str, IResource] = {**health_routes(health, metrics, reasons=False)}
+    if settings.admin_token is not None:
+        routes |= guarded(operator_routes(metrics, drain), settings.admin_token, metrics)
+    return Routes(metrics, {**routes, **resources})
+
+
+def admin_root(
+    metrics: Metrics, health: Health, resources: Mapping[str, IResource], drain: Callable[[], object]
+) -> Routes:
+    """The operators' pages without a token, the health pages with their reasons."""
+    pages = {**health_routes(health, metrics, reasons=True), **operator_routes(metrics, drain)}
+    return Routes(metrics, {**pages, **resources})

@@ -1,0 +1,82 @@
+"""The straight line for audio: whole masked binary frames cut from what was read.
+
+RFC 6455 section 5.2. Only an unfragmented binary frame of a sound header is taken here;
+everything else is left for Autobahn's state machine, byte for byte. Our own messages are whole
+frames as well; Autobahn's ``sendMessage`` would spend 40 us on each in colouring log lines.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from autobahn.websocket.xormasker import create_xor_masker  # type: ignore[attr-defined]
+
+FIN_TEXT: Final = 0x81
+FIN_BINARY: Final = 0x82
+
+# Below this many bytes XOR of two integers is faster than a call into C; measured 2026-11:
+# 960 B 2.3 us against 3.1 us, 3200 B 6.5 us against 3.6 us.
+_BY_INTEGER_MAX_BYTES: Final = 1024
+
+
+def unmask(mask: bytes, payload: bytes) -> bytes:
+    """Apply the 4-byte ``mask`` of a client frame (RFC 6455 section 5.3)."""
+    size = len(payload)
+    if size > _BY_INTEGER_MAX_BYTES:
+        return bytes(create_xor_masker(mask, size).process(payload))
+    key = mask * (size >> 2) + mask[: size & 3]
+    return (int.from_bytes(payload, "little") ^ int.from_bytes(key, "little")).to_bytes(size, "little")
+
+
+def server_frame(first: int, payload: bytes) -> bytes:
+    """A whole frame of ours: unmasked, unfragmented; ``first`` is FIN_TEXT or FIN_BINARY."""
+    size = len(payload)
+    if size < 126:
+        return b"%c%c%b" % (first, size, payload)
+    if size < 65536:
+        return b"%c\x7e%b%b" % (first, size.to_bytes(2, "big"), payload)
+    return b"%c\x7f%b%b" % (first, size.to_bytes(8, "big"), payload)
+
+
+# One pass without calls of its own: every call is 0.1 us on every frame of every stream.
+def take_frames(  # noqa: C901, PLR0911, PLR0912
+    read: bytes, max_bytes: int, take: Callable[[bytes], bool]
+) -> tuple[int, bool]:
+    """Hand each whole binary frame at the head of ``read`` to ``take``, unmasked.
+
+    Stops early when ``take`` returns false. Returns how many bytes were used up and whether the
+    rest is the beginning of one more such frame (wait for more) or something for Autobahn.
+    """
+    at, end = 0, len(read)
+    while end - at >= 2:
+        if read[at] != FIN_BINARY:
+            return at, False
+        size = read[at + 1] - 128
+        if size < 0:
+            return at, False
+        if size < 126:
+            body = at + 6
+        elif size == 126:
+            body = at + 8
+            if body > end:
+                return at, True
+            size = (read[at + 2] << 8) | read[at + 3]
+            if size < 126:
+                return at, False
+        else:
+            body = at + 14
+            if body > end:
+                return at, True
+            size = int.from_bytes(read[at + 2 : at + 10], "big")
+            if size < 65536:
+                return at, False
+        if size > max_bytes:
+            return at, False
+        after = body + size
+        if after > end:
+            return at, True
+        at = after
+        if not take(unmask(read[body - 4 : body], read[body:after])):
+            return at, False
+    return at, at == end or read[at] == FIN_BINARY
