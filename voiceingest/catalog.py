@@ -1,0 +1,30 @@
+"""What there is to choose from, as tables of ``name -> "module:factory"``.
+
+A new bus is one file and one line here; nothing is imported before it is chosen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any, Final
+
+# By the scheme of the bus URL. ``factory(settings, reactor, metrics) -> IBus``.
+BUSES: Final[dict[str, str]] = {
+    "memory": "voiceingest.publishers.memory:Memory",
+    "redis": "voiceingest.publishers.redis_pubsub:RedisPubSub",
+    "rediss": "voiceingest.publishers.redis_pubsub:RedisPubSub",
+    "unix": "voiceingest.publishers.redis_pubsub:RedisPubSub",
+}
+
+# What a caller may come in by, on the public site. ``factory(house) -> transport``.
+TRANSPORTS: Final[dict[str, str]] = {
+    "ingest": "voiceingest.transports.ingest_ws:IngestTransport",
+}
+
+
+def load(entry: str) -> Callable[..., Any]:
+    """Import what an entry of a table names."""
+    module, _, name = entry.partition(":")
+    factory: Callable[..., Any] = getattr(import_module(module), name)
+    return factory
