@@ -1,0 +1,216 @@
+"""The composition root: the only place that knows which class is behind which seam.
+
+:func:`make_service` reads from top to bottom: what counts and logs, who may speak, where audio
+goes, what is live, what answers, what listens; and then in which order they come up.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping, MutableMapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from twisted.application.service import IService
+from twisted.internet.defer import Deferred
+from twisted.web.resource import IResource
+
+from . import catalog
+from .auth import make_authenticator
+from .auth.tickets import Tickets
+from .config import Settings
+from .deadlines import Deadlines
+from .driver import House
+from .gate import Gate
+from .health import Health
+from .http.site import make_admin_site, make_public_site
+from .http.tickets import TICKET_PATH, TicketResource
+from .http.upgrade import UpgradeResource
+from .interfaces import IBus
+from .lifecycle import Child, Daemon, LagSampler, Outcome, Reloads
+from .listeners import Listener, admin_places, public_places
+from .logs import ILogStream, JsonLog, attach_stdlib
+from .metrics import Metrics
+from .publishers.delivery import Delivery
+from .registry import FLUSH_GRACE_S, Registry
+from .stream import StreamRules
+from .tls import Certificates
+from .websocket import HardenedFactory, SocketRules
+
+# What a part may take beyond its own deadline before it is left behind, in seconds.
+MARGIN_S: Final = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Two calls as a child of the service tree."""
+
+    name: str
+    start: Callable[[], Deferred[Any] | None] = lambda: None
+    stop: Callable[[], Deferred[Any] | None] = lambda: None
+
+
+def make_service(
+    settings: Settings,
+    reactor: Any,
+    *,
+    log_stream: ILogStream | None = None,
+    twistd: MutableMapping[str, Any] | None = None,
+    read_settings: Callable[[], Settings] | None = None,
+    environ: Mapping[str, str] = os.environ,
+    wall_clock: Callable[[], float] = time.time,
+    make_bus: Callable[[Settings, Any, Metrics], IBus] | None = None,
+) -> IService:
+    """Build the daemon; nothing listens and no timer runs before it is started.
+
+    ``twistd`` holds twistd's own options; ``read_settings`` reads the settings again, for SIGHUP;
+    ``make_bus`` takes the place of what ``publish_url`` names.
+    Raises: ``OperatorError`` for what the settings name and cannot be used.
+    """
+    metrics = Metrics()
+    log = _make_log(settings, metrics, wall_clock, log_stream or sys.stdout)
+
+    authenticator = make_authenticator(settings, reactor, wall_clock, metrics)
+    make_bus = make_bus or catalog.load(catalog.BUSES[urlsplit(settings.bus_url).scheme])
+    delivery = Delivery(make_bus(settings, reactor, metrics), settings, reactor, wall_clock, metrics)
+    registry = Registry(reactor)
+    deadlines = Deadlines(reactor)
+    house = House(
+        _stream_rules(settings), delivery, registry, authenticator, deadlines, reactor, wall_clock, metrics
+    )
+
+    lag = LagSampler(reactor, metrics.reactor_lag)
+    health = Health(reactor, metrics)
+    health.register("reactor", lambda: lag.ready)
+    health.register("bus", lambda: delivery.ready)
+    health.register("keys", lambda: authenticator.ready)
+
+    def begin_stop() -> None:
+        daemon.begin_stop()
+
+    gate = Gate(settings.max_connections, settings.max_connections_per_ip, settings.trusted_proxies)
+    resources = _make_resources(house, settings, reactor)
+    admin_site = make_admin_site(settings, reactor, metrics, health, {}, drain=begin_stop)
+    public_site = make_public_site(settings, reactor, metrics, health, resources, gate=gate, drain=begin_stop)
+
+    certificates = Certificates()
+    admin = Listener("admin", admin_places(settings), admin_site, certificates, reactor)
+    public = Listener("listen", public_places(settings), public_site, certificates, reactor)
+    metrics.tls_expiry = certificates.expires_at
+
+    flush_s = settings.stop_flush_timeout_s
+    flush = partial(delivery.stop, flush_s)
+    drain = partial(registry.drain, settings.drain_deadline_s)
+    drain_s = settings.drain_deadline_s + FLUSH_GRACE_S + MARGIN_S
+    daemon = Daemon(
+        [
+            _log_part(log),
+            Child(lag),
+            Child(admin),
+            Child(Part("bus", delivery.start, flush), stop_deadline_s=flush_s + MARGIN_S),
+            Child(Part("keys", authenticator.start, authenticator.stop)),
+            Child(Part("deadlines", stop=deadlines.stop)),
+            Child(Part("streams", stop=drain), stop_deadline_s=drain_s),
+            Child(public),
+        ],
+        reactor,
+        metrics.errors,
+        environ=environ,
+        outcome=Outcome(twistd, _say),
+        reloads=Reloads(
+            {
+                "certificate": _certificates_again(certificates, metrics),
+                "jwt_key": authenticator.reload,
+                "log_level": _log_level_again(log, read_settings),
+            },
+            metrics.reloads,
+        ),
+        draining=health.drain,
+        observer=log,
+    )
+    return daemon
+
+
+def _make_log(
+    settings: Settings, metrics: Metrics, wall_clock: Callable[[], float], stream: ILogStream
+) -> JsonLog:
+    return JsonLog(
+        stream, metrics, wall_clock,
+        service=settings.service_name, environment=settings.environment, level=settings.log_level,
+    )
+
+
+def _log_part(log: JsonLog) -> Child:
+    """Stdlib logging goes to the daemon's log while it runs."""
+    undo: list[Callable[[], None]] = []
+
+    def stop() -> None:
+        while undo:
+            undo.pop()()
+
+    return Child(Part("stdlib_logging", lambda: undo.append(attach_stdlib(log)), stop))
+
+
+def _stream_rules(settings: Settings) -> StreamRules:
+    return StreamRules(
+        ack_interval=settings.ack_interval,
+        ack_published=settings.ack_mode == "published",
+        start_timeout_s=settings.start_timeout_s,
+        idle_timeout_s=settings.idle_timeout_s,
+        flush_timeout_s=settings.stop_flush_timeout_s,
+        auth_expiring_lead_s=settings.auth_expiring_lead_s,
+        auth_leeway_s=settings.jwt_leeway_s,
+        realtime_factor=settings.ingest_max_realtime_factor,
+    )
+
+
+def _make_resources(house: House, settings: Settings, reactor: Any) -> dict[str, IResource]:
+    """What is on the public site beside health: the WebSocket dialects and the tickets for them."""
+    rules = SocketRules(
+        max_message_bytes=settings.max_frame_bytes,
+        ping_interval_s=settings.ping_interval_s,
+        ping_timeout_s=settings.ping_timeout_s,
+        write_timeout_s=settings.write_timeout_s,
+        realtime_factor=settings.ingest_max_realtime_factor,
+    )
+    sockets = HardenedFactory(rules, reactor, house.deadlines, house.metrics)
+    tickets = Tickets(settings.ticket_ttl_s, reactor, house.metrics)
+    transports = [catalog.load(entry)(house) for entry in catalog.TRANSPORTS.values()]
+    resources: dict[str, IResource] = {
+        transport.path: UpgradeResource(transport, sockets, tickets, settings, house.metrics)
+        for transport in transports
+    }
+    resources[TICKET_PATH] = TicketResource(house.authenticator, tickets, settings, house.metrics)
+    return resources
+
+
+def _certificates_again(certificates: Certificates, metrics: Metrics) -> Callable[[], None]:
+    def read_again() -> None:
+        try:
+            certificates.reload()
+        finally:
+            metrics.tls_expiry = certificates.expires_at
+
+    return read_again
+
+
+def _log_level_again(log: JsonLog, read_settings: Callable[[], Settings] | None) -> Callable[[], None]:
+    """Only the level is taken from what is read; the rest of the settings is for the next start."""
+
+    def read_again() -> None:
+        if read_settings is not None:
+            log.set_level(read_settings().log_level)
+
+    return read_again
+
+
+def _say(line: str) -> None:
+    """Write to the real standard error: twistd turns ``sys.stderr`` into log events."""
+    stderr = sys.__stderr__
+    if stderr is not None:
+        stderr.write(line)
+        stderr.flush()
