@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from tests.support.case import SynchronousTestCase
+from voiceingest.cli import demo, stage
+from voiceingest.cli.demo import spoken
+
+from .program import ProgramCase, coroutine
+
+# A daemon in which two bytes of one frame change on their way to the bus; the rest is the product.
+BENDING = """
+import sys
+from voiceingest.publishers.memory import Memory
+send = Memory.send
+def bending(self, batch):
+    return send(self, [(*m[:3], b"\\1\\2" + m[3][2:] if m[1] == 3 else m[3]) for m in batch])
+Memory.send = bending
+from voiceingest.cli import main
+sys.argv = ["voiceingest", "demo", "--seconds", "1"]
+main()
+"""
+
+
+class DemoTests(ProgramCase):
+    @coroutine
+    async def test_in_a_pipe_what_came_out_is_what_went_in(self: Any) -> None:
+        program = await self.run_it("demo", "--seconds", "2")
+        self.assertEqual(program.code, 0, program.out + program.err)
+        for line in ("frames sent:     10", "identical:       10 byte for byte", "TLS:             TLSv1.3"):
+            self.assertIn(line, program.out)
+        self.assertRegex(program.out, r"mouth to bus: +p50 \d+\.\d ms  p95 \d+\.\d ms  p99 ")
+        self.assertTrue(program.out.endswith("ok: what came out is what went in\n"))
+        self.assertEqual(program.err, "")
+
+    @coroutine
+    async def test_json(self: Any) -> None:
+        program = await self.run_it("demo", "--seconds", "1", "--json")
+        self.assertEqual(program.code, 0, program.err)
+        (document,) = program.documents
+        self.assertTrue(document["ok"])
+        self.assertEqual((document["identical_frames"], document["sent_frames"]), (5, 5))
+        self.assertEqual((document["events"], document["close_code"]), (["started", "stopped"], 1000))
+
+    @coroutine
+    async def test_nothing_is_left_behind(self: Any) -> None:
+        folder = self.mktemp_path()
+        folder.mkdir()
+        program = await self.run_it("demo", "--seconds", "0.4", TMPDIR=str(folder))
+        self.assertEqual((program.code, list(folder.iterdir())), (0, []))
+
+    @coroutine
+    async def test_keep_is_for_a_terminal(self: Any) -> None:
+        program = await self.run_it("demo", "--keep", "--seconds", "0.4")
+        self.assertEqual(program.code, 0)
+        self.assertIn("--keep is for a terminal", program.err)
+
+    @coroutine
+    async def test_kept_at_a_terminal_others_can_speak_to_it(self: Any) -> None:
+        kept = self.start("demo", "--keep", "--seconds", "0.4", terminal=True)
+        await kept.until(lambda: "/metrics" in kept.seen)
+        url, token, ca = (
+            re.search(pattern, kept.seen.replace("\r\n", "\n"))[1]  # type: ignore[index]
+            for pattern in (r"WS_URL=(\S+)", r"JWT_TOKEN=(\S+)", r"--ca (\S+)")
+        )
+        self.assertTrue(Path(ca).exists())
+        caller = await self.run_it(
+            "simulate",
+            "ingest",
+            "--tenant",
+            "demo",
+            "--ca",
+            ca,
+            "--seconds",
+            "1",
+            WS_URL=url,
+            JWT_TOKEN=token,
+        )
+        self.assertEqual(caller.code, 0, caller.out + caller.err)
+        await kept.until(lambda: "event   stopped" in kept.seen)
+        kept.signal("INT")
+        self.assertEqual((await kept.ended), 0)
+        self.assertFalse(Path(ca).exists())
+
+    @coroutine
+    async def test_at_a_terminal_a_bar_shows_it_speaking(self: Any) -> None:
+        program = self.start("demo", "--seconds", "1", terminal=True)
+        self.assertEqual((await program.ended), 0)
+        self.assertRegex(program.seen, r"speaking .*\d\.\d/1\.0 s .* dBFS \d+/\d+ confirmed")
+
+    @coroutine
+    async def test_ctrl_c_ends_it_in_good_order(self: Any) -> None:
+        program = self.start("demo", "--seconds", "30")
+        await program.until(lambda: "speaking" in program.out)
+        from twisted.internet.task import deferLater
+
+        await deferLater(self.reactor, 1.0)
+        program.signal("INT")
+        self.assertEqual((await program.ended), 0)
+        self.assertIn("ok: what came out is what went in", program.out)
+
+    @coroutine
+    async def test_a_frame_that_changed_is_told_and_is_no_success(self: Any) -> None:
+        import sys
+
+        from twisted.internet.utils import getProcessOutputAndValue
+
+        from tests.support.daemon import ROOT
+
+        out, err, code = await getProcessOutputAndValue(
+            sys.executable, ["-c", BENDING], env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"}
+        )
+        self.assertEqual(code, 1, out + err)
+        self.assertIn(b"1 frames arrived changed", err)
+        self.assertNotIn(b"ok:", out)
+
+
+class SpokenTests(SynchronousTestCase):
+    def test_it_is_six_seconds_at_24_khz(self) -> None:
+        recording = spoken()
+        self.assertEqual((recording.sample_rate, recording.seconds), (demo.RATE, demo.SPEECH_S))
+
+    def test_free_ports_are_free(self) -> None:
+        import socket
+
+        with socket.socket() as listener:
+            listener.bind((stage.HOST, stage.free_port()))

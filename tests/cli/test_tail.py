@@ -1,0 +1,161 @@
+from __future__ import annotations
+
+import wave
+from typing import Any
+
+from tests.support.case import SynchronousTestCase
+from tests.support.daemon import Daemon
+from tests.support.servers import RedisServer
+from voiceingest.cli.failures import UsageFailed
+from voiceingest.cli.minting import rsa_pair
+from voiceingest.cli.speech import speak
+from voiceingest.cli.tail import parse_url
+from voiceingest.cli.wavfile import write_wav
+
+from .program import Program, ProgramCase, coroutine
+
+PAIR = rsa_pair(2048)
+
+
+class WholeWayTests(ProgramCase):
+    """From a WAV file through the daemon and Redis into a WAV file."""
+
+    async def up(self, **settings: str) -> None:
+        self.folder = self.mktemp_path()
+        self.folder.mkdir()
+        self.key = self.folder / "private.pem"
+        self.key.write_bytes(PAIR.private_pem)
+        self.redis = RedisServer(self, password="canary")
+        self.url = self.redis.url("default", "canary")
+        public = {"JWT_PUBLIC_KEY": PAIR.public_pem.decode()}
+        self.daemon = Daemon(self, {"REDIS_URL": self.url, **public, **settings}, tls=True)
+        await self.daemon.start()
+
+    async def tail(self, *arguments: Any, terminal: bool = False) -> Program:
+        """Start it and wait until the server has its subscriptions."""
+        import redis
+
+        program = self.start("tail", *arguments, terminal=terminal, REDIS_URL=self.url)
+        with redis.Redis.from_url(self.url, socket_timeout=5) as client:
+            await program.until(lambda: client.pubsub_numpat() or len(client.pubsub_channels()) == 2)
+        return program
+
+    async def say(self, interaction: str, *arguments: Any) -> None:
+        where = ("--url", self.daemon.wss_url("/v1/ingest"), "--ca", self.daemon.ca_path, "--key", self.key)
+        program = await self.run_it("simulate", "ingest", *arguments, *where, "--interaction", interaction)
+        self.assertEqual(program.code, 0, program.err)
+
+    @coroutine
+    async def test_a_recording_is_bit_for_bit_what_was_sent(self: Any) -> None:
+        await self.up()
+        spoken, out = self.folder / "spoken.wav", self.folder / "out.wav"
+        write_wav(spoken, speak(2.0, 16000), 16000)
+        program = await self.tail("--record", out)
+        await self.say("call-7", spoken)
+        await program.until(lambda: "event   stopped" in program.out)
+        program.signal("INT")
+        self.assertEqual((await program.ended), 0)
+        with wave.open(str(out), "rb") as recorded:
+            self.assertEqual(recorded.getparams()[:3], (1, 2, 16000))
+            self.assertEqual(recorded.readframes(recorded.getnframes()), speak(2.0, 16000))
+        self.assertIn("10 frames, 2 events, 1 streams, 0 missing, 0 repeated", program.err)
+        self.assertEqual(program.out.count("\nframe   "), 10)
+        self.assertNotIn("canary", program.out + program.err)
+
+    @coroutine
+    async def test_templates_two_streams_and_json(self: Any) -> None:
+        template = {
+            "REDIS_CHANNEL": "audio:frames:{tenant_id}",
+            "REDIS_EVENTS_CHANNEL": "audio:events:{tenant_id}:{interaction_id}",
+        }
+        await self.up(**template)
+        channels = (
+            "--channel",
+            template["REDIS_CHANNEL"],
+            "--events-channel",
+            template["REDIS_EVENTS_CHANNEL"],
+        )
+        program = await self.tail(*channels, "--json", "--record", self.folder / "out.wav")
+        await self.say("call", "--streams", "2", "--seconds", "1")
+        await program.until(lambda: program.out.count('"event": "stopped"') == 2)
+        program.signal("TERM")
+        self.assertEqual((await program.ended), 0)
+        frames = [found for found in program.documents if found["type"] == "frame"]
+        for name in ("call-1", "call-2"):
+            seqs = [found["seq"] for found in frames if found["interaction_id"] == name]
+            self.assertEqual(seqs, [1, 2, 3, 4, 5])
+        summary = program.documents[-1]
+        self.assertEqual((summary["type"], summary["frames"], summary["events"]), ("summary", 10, 4))
+        self.assertEqual(
+            sorted(path.name for path in self.folder.glob("out*")), ["out-call-1.wav", "out-call-2.wav"]
+        )
+
+    @coroutine
+    async def test_count_ends_it(self: Any) -> None:
+        await self.up()
+        program = await self.tail("--count", "3", "--interaction", "call-7")
+        await self.say("other", "--seconds", "0.4")
+        await self.say("call-7", "--seconds", "1")
+        self.assertEqual((await program.ended), 0)
+        self.assertEqual(program.out.count("frame   "), 3)
+        self.assertNotIn("other", program.out)
+
+    @coroutine
+    async def test_at_a_terminal_a_meter_moves(self: Any) -> None:
+        await self.up()
+        program = await self.tail(terminal=True)
+        await self.say("call-7", "--tone", "440", "--seconds", "1.2")
+        await program.until(lambda: "event   stopped" in program.seen)
+        program.signal("INT")
+        self.assertEqual((await program.ended), 0)
+        self.assertRegex(program.seen, r"call-7 +demo +24000 Hz +seq \d+ +\d\.\d s +█+\S* +-9\.0 dBFS")
+
+
+class AloneTests(ProgramCase):
+    @coroutine
+    async def test_for_a_time_and_not_as_many_as_were_asked_for(self: Any) -> None:
+        redis = RedisServer(self)
+        program = await self.run_it("tail", "--url", redis.url(), "--for", "300ms")
+        self.assertEqual(program.code, 0, program.err)
+        program = await self.run_it("tail", "--url", redis.url(), "--for", "300ms", "--count", "1")
+        self.assertEqual(program.code, 1)
+        self.assertIn("0 frames came, not 1", program.err)
+
+    @coroutine
+    async def test_nobody_reads_what_it_says(self: Any) -> None:
+        redis = RedisServer(self)
+        program = self.start("tail", "--url", redis.url())
+        import redis as client_library
+
+        with client_library.Redis.from_url(redis.url(), socket_timeout=5) as client:
+            await program.until(lambda: len(client.pubsub_channels()) == 2)
+            program.transport.closeStdout()
+            event = b'{"event":"x","tenant_id":"a","interaction_id":"b","timestamp_ms":1}'
+            await program.until(lambda: program.code is not None or not client.publish("audio:events", event))
+        self.assertEqual((await program.ended), 0)
+        self.assertNotIn("Traceback", program.err)
+        self.assertNotIn("BrokenPipe", program.err)
+
+    @coroutine
+    async def test_what_is_wrong_before_anything_is_heard(self: Any) -> None:
+        there = self.mktemp_path()
+        there.write_bytes(b"precious")
+        for arguments, words in (
+            (("--url", "http://user:canary@h"), "redis, rediss, unix"),
+            (("--record", there), "exists"),
+            (("--for", "soon"), "length of time"),
+            (("--count", "0"), "--count"),
+        ):
+            program = await self.run_it("tail", *arguments)
+            self.assertEqual(program.code, 2)
+            self.assertIn(words, program.err)
+            self.assertNotIn("canary", program.err)
+        self.assertEqual(there.read_bytes(), b"precious")
+
+
+class UrlTests(SynchronousTestCase):
+    def test_a_url_that_is_none_is_told_without_being_repeated(self) -> None:
+        with self.assertRaises(UsageFailed) as caught:
+            parse_url("redis://user:canary#1@h")
+        self.assertTrue(caught.exception.message.startswith("--url "))
+        self.assertNotIn("canary", caught.exception.message)

@@ -1,0 +1,201 @@
+"""What a person or a program sees of a bus: frames, events, gaps; a live meter at a terminal."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final
+
+from rich.table import Column, Table
+from rich.text import Text
+
+from ..errors import PeerError
+from ..wire.envelope import FrameMessage, decode_event, decode_frame
+from .console import Console, printable, show
+from .follow import Finding, Followed, Follower
+from .meter import bar, peak_dbfs, rms_dbfs
+from .recorder import Recorder
+
+ROWS_MAX_COUNT: Final = 12
+COLUMNS_COUNT: Final = 8
+REDRAWS_PER_S: Final = 8
+METER_STEP: Final = 4
+
+# A stream that has said nothing for so long is shown with an empty meter.
+QUIET_S: Final = 1.0
+
+_COMMON: Final = ("event", "tenant_id", "interaction_id")
+
+
+class Screen:
+    """Takes messages of a bus as they come; ``tenant_id`` and ``interaction_id`` filter them."""
+
+    def __init__(
+        self,
+        console: Console,
+        *,
+        tenant_id: str | None = None,
+        interaction_id: str | None = None,
+        recorder: Recorder | None = None,
+    ) -> None:
+        self._console = console
+        self._tenant_id = tenant_id
+        self._interaction_id = interaction_id
+        self._recorder = recorder
+        self._live = console.live()
+        self.follower = Follower()
+        self.events = 0
+        self.unreadable = 0
+        if self._live is not None:
+            self._live.start()
+
+    # --- what comes
+
+    def message(self, payload: bytes, now_s: float) -> None:
+        """One message of the bus, frame or event."""
+        try:
+            frame = decode_frame(payload)
+        except PeerError:
+            self._event(payload)
+            return
+        if self._wanted(frame.tenant_id, frame.interaction_id):
+            self._frame(frame, now_s)
+
+    def _wanted(self, tenant_id: str, interaction_id: str) -> bool:
+        return self._tenant_id in (None, tenant_id) and self._interaction_id in (None, interaction_id)
+
+    def _frame(self, frame: FrameMessage, now_s: float) -> None:
+        finding = self.follower.frame(frame, now_s)
+        if finding is not None:
+            self._finding(frame, finding)
+        if self._recorder is not None and (finding is None or finding.kind != "repeat"):
+            self._recorder.frame(frame)
+        if self._console.json_output:
+            self._console.document(_frame_document(frame))
+        elif self._live is None:
+            self._console.say(_frame_line(frame))
+
+    def _finding(self, frame: FrameMessage, finding: Finding) -> None:
+        count = finding.to_seq - finding.from_seq + 1
+        if finding.kind == "gap":
+            text = f"gap     {_who(frame)} seq={finding.from_seq}..{finding.to_seq} missing={count}"
+        else:
+            text = f"repeat  {_who(frame)} seq={finding.from_seq}"
+        self._line(text, "bold red")
+        self._console.document(
+            {
+                "type": finding.kind,
+                "tenant_id": frame.tenant_id,
+                "interaction_id": frame.interaction_id,
+                "from": finding.from_seq,
+                "to": finding.to_seq,
+            }
+        )
+
+    def _event(self, payload: bytes) -> None:
+        try:
+            fields = decode_event(payload)
+        except PeerError:
+            self.unreadable += 1
+            if self.unreadable == 1:
+                self._console.note(
+                    "a message is neither a frame nor an event; more of these are only counted"
+                )
+            return
+        if not self._wanted(fields["tenant_id"], fields["interaction_id"]):
+            return
+        self.events += 1
+        self.follower.event(fields)
+        if self._recorder is not None and fields["event"] == "stopped":
+            self._recorder.stopped(fields["tenant_id"], fields["interaction_id"])
+        self._console.document({"type": "event", **fields})
+        self._line(_event_line(fields), "cyan")
+
+    def _line(self, text: str, style: str) -> None:
+        # With JSON the document says it; people's lines would be as many again.
+        if not self._console.json_output:
+            self._console.say(text, style=style)
+
+    # --- what is shown
+
+    @property
+    def is_live(self) -> bool:
+        """Whether there is anything to redraw."""
+        return self._live is not None
+
+    def redraw(self, now_s: float) -> None:
+        """Draw the meters of the streams heard last."""
+        if self._live is None:
+            return
+        table = Table.grid(*(Column(no_wrap=True) for _ in range(COLUMNS_COUNT)), padding=(0, 2))
+        for stream in self.follower.newest(ROWS_MAX_COUNT):
+            table.add_row(*_row(stream, now_s))
+        hidden = len(self.follower) - ROWS_MAX_COUNT
+        if hidden > 0:
+            table.add_row(Text(f"and {hidden} more", style="dim"))
+        show(self._live, table)
+
+    def close(self) -> None:
+        """Take the live area off the screen; the last state of every stream stays as a line."""
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def summary(self) -> dict[str, Any]:
+        """What has been seen in all."""
+        return {
+            "frames": self.follower.frames,
+            "events": self.events,
+            "streams": len(self.follower) + self.follower.forgotten,
+            "missing": self.follower.missing,
+            "repeated": self.follower.repeated,
+            "unreadable": self.unreadable,
+        }
+
+
+def _who(frame: FrameMessage) -> str:
+    return f"tenant={printable(frame.tenant_id)} interaction={printable(frame.interaction_id)}"
+
+
+def _frame_line(frame: FrameMessage) -> str:
+    return (
+        f"frame   {_who(frame)} seq={frame.seq} t={frame.timestamp_ms} rate={frame.sample_rate}"
+        f" bytes={len(frame.audio)} peak={peak_dbfs(frame.audio):.1f}dBFS"
+    )
+
+
+def _frame_document(frame: FrameMessage) -> dict[str, Any]:
+    return {
+        "type": "frame",
+        "tenant_id": frame.tenant_id,
+        "interaction_id": frame.interaction_id,
+        "seq": frame.seq,
+        "timestamp_ms": frame.timestamp_ms,
+        "sample_rate": frame.sample_rate,
+        "encoding": frame.encoding,
+        "bytes": len(frame.audio),
+        "peak_dbfs": round(peak_dbfs(frame.audio), 1),
+    }
+
+
+def _event_line(fields: dict[str, Any]) -> str:
+    who = f"tenant={fields['tenant_id']} interaction={fields['interaction_id']}"
+    rest = " ".join(f"{name}={json.dumps(value)}" for name, value in fields.items() if name not in _COMMON)
+    return printable(f"event   {fields['event']} {who} {rest}")
+
+
+def _row(stream: Followed, now_s: float) -> tuple[Text, ...]:
+    quiet = stream.stopped or now_s - stream.last_s > QUIET_S
+    level = rms_dbfs(b"" if quiet else stream.last_audio, METER_STEP)
+    state = "stopped" if stream.stopped else "quiet" if quiet else f"{level:5.1f} dBFS"
+    odd = [f"{stream.missing} missing"] if stream.missing else []
+    odd += [f"{stream.repeated} repeated"] if stream.repeated else []
+    return (
+        Text(printable(stream.interaction_id), style="bold"),
+        Text(printable(stream.tenant_id)),
+        Text(f"{stream.sample_rate} Hz"),
+        Text(f"seq {stream.next_seq - 1}"),
+        Text(f"{stream.seconds:7.1f} s"),
+        Text(bar(level), style="green"),
+        Text(state),
+        Text(", ".join(odd), style="red"),
+    )

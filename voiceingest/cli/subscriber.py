@@ -1,0 +1,259 @@
+"""Listening to channels of a Redis: one connection on txredisapi, made again when it breaks."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any, Final
+
+import txredisapi
+from OpenSSL import SSL
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import TimeoutError as OutOfTime
+from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint, wrapClientTLS
+from twisted.internet.error import ConnectError, ConnectingCancelledError, ConnectionClosed
+from twisted.internet.error import TimeoutError as ConnectTimeout
+from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.protocol import Factory
+from twisted.internet.task import deferLater
+
+from ..publishers.redis_url import RedisUrl
+from .failures import CommandFailed, ConnectionFailed, Exit
+from .running import Interrupt
+from .target import CONNECT_TIMEOUT_S, Trust, client_tls, connection_failed
+
+Received = Callable[[bytes, bytes], None]
+
+RETRY_FIRST_S: Final = 0.5
+RETRY_MAX_S: Final = 5.0
+
+_PLACEHOLDER: Final = re.compile(r"{(?:tenant_id|interaction_id)}")
+_GLOB: Final = re.compile(r"([*?\[\]\\])")
+
+
+def pattern_of(
+    template: str, tenant_id: str | None = None, interaction_id: str | None = None
+) -> tuple[str, bool]:
+    """The channel of a template, and whether it is a pattern: what is not known becomes ``*``."""
+    from ..wire.envelope import channel_name
+
+    known = {"{tenant_id}": tenant_id, "{interaction_id}": interaction_id}
+    open_ends = [name for name in _PLACEHOLDER.findall(template) if known[name] is None]
+    if not open_ends:
+        return channel_name(template, tenant_id or "", interaction_id or "").decode(), False
+    pieces = re.split(r"({(?:tenant_id|interaction_id)})", template)
+    filled = [
+        "*"
+        if piece in open_ends
+        else _GLOB.sub(r"\\\1", channel_name(piece, tenant_id or "", interaction_id or "").decode())
+        for piece in pieces
+    ]
+    return "".join(filled), True
+
+
+class _Subscription(txredisapi.SubscriberProtocol):  # type: ignore[misc]
+    """txredisapi's side: hooks that tell the subscriber."""
+
+    def __init__(self, url: RedisUrl, received: Received) -> None:
+        super().__init__(
+            charset=None,
+            convertNumbers=False,
+            username=url.username,
+            password=url.password,
+            dbid=url.db or None,
+        )
+        self._received = received
+        self.lost: Deferred[BaseException | None] = Deferred()
+
+    def messageReceived(self, pattern: bytes | None, channel: bytes, message: bytes) -> None:
+        self._received(channel, message)
+
+    def connectionLost(self, reason: Any) -> None:
+        super().connectionLost(reason)
+        if not self.lost.called:
+            self.lost.callback(reason.value)
+
+
+class _SubscriptionFactory(Factory):
+    """What txredisapi's protocol asks of its factory when the server does not let it in."""
+
+    noisy = False
+    isLazy = False
+
+    def __init__(self, url: RedisUrl, received: Received) -> None:
+        self._url = url
+        self._received = received
+        self.refusal: str | None = None
+
+    def buildProtocol(self, addr: Any) -> _Subscription:
+        """One protocol for one connection."""
+        protocol = _Subscription(self._url, self._received)
+        protocol.factory = self
+        return protocol
+
+    def stopTrying(self) -> None:
+        """Asked for after a refusal; whether to try again is the subscriber's to say."""
+
+    def connectionError(self, why: str) -> None:
+        """The server refused the password or the database; its words are not for display."""
+        self.refusal = "database" if "dbid" in why else "password"
+
+
+class Subscriber:
+    """Delivers every message of some channels to ``received(channel, payload)``."""
+
+    def __init__(
+        self,
+        reactor: Any,
+        url: RedisUrl,
+        channels: list[tuple[str, bool]],
+        received: Received,
+        trust: Trust,
+        say: Callable[[str], None],
+    ) -> None:
+        """``channels`` are names, and whether each is a pattern; ``say`` tells of breaks."""
+        self._reactor = reactor
+        self._url = url
+        self._channels = channels
+        self._received = received
+        self._trust = trust
+        self._say = say
+        self._protocol: _Subscription | None = None
+        self._busy: Deferred[Any] | None = None
+        self._stopped = False
+        self.reconnects = 0
+
+    @property
+    def label(self) -> str:
+        """Where the server is, without how to be let in."""
+        return self._url.path or f"{self._url.host}:{self._url.port}"
+
+    async def follow(self, interrupt: Interrupt) -> None:
+        """Listen until ``stop`` or an interrupt.
+
+        Raises: ``CommandFailed`` when the first connection cannot be made, or one is refused; a
+        connection that breaks later is made again.
+        """
+        interrupt.when().addCallback(lambda _: self.stop())
+        delay_s = RETRY_FIRST_S
+        connected = False
+        while not self._stopped:
+            try:
+                await self._listen()
+                connected, delay_s = True, RETRY_FIRST_S
+            except ConnectionFailed as failed:
+                if not connected and not self._stopped:
+                    raise
+                delay_s = min(RETRY_MAX_S, delay_s * 2)
+                self._note(failed.message)
+            await self._pause(delay_s)
+
+    def stop(self) -> None:
+        """Listen no more."""
+        self._stopped = True
+        if self._protocol is not None:
+            self._protocol.transport.abortConnection()
+        if self._busy is not None:
+            self._busy.cancel()
+
+    async def _listen(self) -> None:
+        """One connection, from the first byte to the last."""
+        factory = _SubscriptionFactory(self._url, self._received)
+        try:
+            connecting: Deferred[Any] = self._endpoint().connect(factory)
+            self._busy = connecting
+            protocol: _Subscription = await connecting
+        except (ConnectError, ConnectingCancelledError, OSError) as problem:
+            raise connection_failed(problem, self.label) from problem
+        except CancelledError:
+            if self._stopped:
+                return
+            raise
+        finally:
+            self._busy = None
+        self._protocol = protocol
+        try:
+            await self._subscribe(factory, protocol)
+            broken = await protocol.lost
+        finally:
+            self._protocol = None
+        if broken is not None and not isinstance(broken, (ConnectionClosed, SSL.Error)):
+            # Not the line broke but whoever was told of a message: a mistake of ours.
+            raise broken
+        if not self._stopped:
+            self.reconnects += 1
+            why = type(broken).__name__
+            self._note(f"the connection to {self.label} broke ({why}): messages may be missing")
+
+    async def _subscribe(self, factory: _SubscriptionFactory, protocol: _Subscription) -> None:
+        ready = protocol.whenConnected()
+        ready.addTimeout(CONNECT_TIMEOUT_S, self._reactor)
+        protocol.lost.addCallback(_cancel, ready)
+        try:
+            await ready
+        except (CancelledError, OutOfTime) as problem:
+            await self._not_let_in(factory, protocol, problem)
+        try:
+            for name, is_pattern in self._channels:
+                answer = protocol.psubscribe(name) if is_pattern else protocol.subscribe(name)
+                # A server that is frozen, or does not speak TLS, takes the connection and says nothing.
+                await answer.addTimeout(CONNECT_TIMEOUT_S, self._reactor)
+        except txredisapi.ResponseError as problem:
+            protocol.transport.abortConnection()
+            raise self._refused(str(problem)) from None
+        except OutOfTime as problem:
+            protocol.transport.abortConnection()
+            raise connection_failed(ConnectTimeout(), self.label) from problem
+        except txredisapi.ConnectionError:
+            # It only says that the connection is lost; why is known a moment later.
+            raise connection_failed(await protocol.lost, self.label) from None
+
+    def _refused(self, said: str) -> CommandFailed:
+        if said.startswith("NOAUTH"):
+            text, hint = f"{self.label} wants a password", "redis://user:password@host:port/db"
+        else:
+            text, hint = (
+                f"{self.label} does not let us subscribe",
+                "the user's ACL needs the channels (&audio:*)",
+            )
+        return CommandFailed(text, hint=hint, exit_code=Exit.REFUSED)
+
+    async def _not_let_in(
+        self, factory: _SubscriptionFactory, protocol: _Subscription, problem: BaseException
+    ) -> None:
+        """Say why the introduction failed: a refusal, a broken connection, or silence."""
+        protocol.transport.abortConnection()
+        if factory.refusal is not None:
+            text = f"{self.label} refuses the {factory.refusal}"
+            raise CommandFailed(text, hint="redis://user:password@host:port/db", exit_code=Exit.REFUSED)
+        if isinstance(problem, OutOfTime):
+            raise connection_failed(ConnectTimeout(), self.label) from problem
+        raise connection_failed(await protocol.lost, self.label) from problem
+
+    def _endpoint(self) -> IStreamClientEndpoint:
+        if self._url.path:
+            return UNIXClientEndpoint(self._reactor, self._url.path, timeout=CONNECT_TIMEOUT_S)
+        plain = HostnameEndpoint(self._reactor, self._url.host, self._url.port, timeout=CONNECT_TIMEOUT_S)
+        return wrapClientTLS(client_tls(self._url.host, self._trust), plain) if self._url.tls else plain
+
+    async def _pause(self, seconds: float) -> None:
+        if self._stopped:
+            return
+        self._busy = deferLater(self._reactor, seconds)
+        try:
+            await self._busy
+        except CancelledError:
+            if not self._stopped:
+                raise
+        finally:
+            self._busy = None
+
+    def _note(self, text: str) -> None:
+        if not self._stopped:
+            self._say(text)
+
+
+def _cancel(value: BaseException | None, waiting: Deferred[Any]) -> BaseException | None:
+    if not waiting.called:
+        waiting.cancel()
+    return value
