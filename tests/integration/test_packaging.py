@@ -1,0 +1,135 @@
+"""The daemon as it is installed: from a wheel, by ``pip install .`` and by the Makefile.
+
+Each installation has a virtual environment of its own, which sees the libraries of the one the
+tests run in; so nothing is downloaded and only the package itself is installed.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import venv
+import zipfile
+from pathlib import Path
+
+import voiceingest
+from tests.support.case import SynchronousTestCase
+
+ROOT = Path(__file__).resolve().parents[2]
+SOURCES = ("LICENSE", "MANIFEST.in", "README.md", "pyproject.toml", "setup.cfg", "voiceingest", "twisted")
+JUNK = shutil.ignore_patterns("__pycache__", "dropin.cache", "*.egg-info")
+
+_TWISTD_HELP = "import sys; sys.argv[:] = ['twistd', '--help']; from twisted.scripts.twistd import run; run()"
+_WHERE = "import voiceingest; print(voiceingest.__file__)"
+
+
+class Installation:
+    """A virtual environment in ``directory``, and a copy of the sources to install from."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.python = directory / "env" / "bin" / "python"
+        self.sources = directory / "sources"
+        self.sources.mkdir(parents=True)
+        for name in SOURCES:
+            origin = ROOT / name
+            if origin.is_dir():
+                shutil.copytree(origin, self.sources / name, ignore=JUNK)
+            else:
+                shutil.copy(origin, self.sources)
+        venv.create(directory / "env", with_pip=False, symlinks=True)
+        purelib = self.run("-c", "import sysconfig; print(sysconfig.get_path('purelib'))").strip()
+        # A path added this way does not bring the .pth files in it along: an editable install of
+        # the outer environment is not seen.
+        (Path(purelib) / "outer.pth").write_text(sysconfig.get_path("purelib") + "\n")
+
+    def run(self, *arguments: str, python: Path | None = None) -> str:
+        """Run Python, away from the sources and without the caller's PYTHONPATH; what it printed."""
+        done = subprocess.run(
+            [str(python or self.python), *arguments],
+            cwd=self.directory,
+            env={"PATH": "/usr/bin:/bin", "HOME": str(self.directory), "PYTHONWARNINGS": "ignore"},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        if done.returncode:
+            raise AssertionError(f"{arguments} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}")
+        return done.stdout
+
+    def pip(self, *arguments: str) -> None:
+        """Run the outer environment's pip for this one, offline."""
+        options = ("--python", str(self.python), "--disable-pip-version-check", "--quiet")
+        offline = ["--no-deps", "--no-index", "--no-build-isolation"]
+        if arguments[0] == "install":
+            # The one the outer environment may have is not ours to take away.
+            offline.append("--ignore-installed")
+        self.run("-m", "pip", *options, *arguments[:1], *offline, *arguments[1:], python=Path(sys.executable))
+
+
+class InstallationTests(SynchronousTestCase):
+    """``twistd`` finds the plugin and ``voiceingest`` is there, however it was installed."""
+
+    def installation(self) -> Installation:
+        """A fresh one, removed at the end."""
+        directory = Path(tempfile.mkdtemp(prefix="voiceingest-packaging-"))
+        self.addCleanup(shutil.rmtree, directory)
+        return Installation(directory)
+
+    def build_wheel(self, installed: Installation) -> Path:
+        """Build the wheel of ``installed.sources``."""
+        installed.pip("wheel", "--wheel-dir", str(installed.directory / "wheels"), str(installed.sources))
+        (wheel,) = (installed.directory / "wheels").glob("voiceingest-*.whl")
+        return wheel
+
+    def assert_works(self, installed: Installation, home: Path) -> None:
+        """The plugin, the command and the package are found, the package under ``home``."""
+        self.assertRegex(installed.run("-c", _TWISTD_HELP), r"(?m)^ +voiceingest +\w")
+        where = Path(installed.run("-c", _WHERE).strip())
+        self.assertTrue(where.is_relative_to(home), f"{where} is not under {home}")
+        command = installed.python.with_name("voiceingest")
+        self.assertTrue(command.exists(), "the command is not installed")
+        self.assertIn("Usage", installed.run(str(command), "--help"))
+
+    def test_wheel(self) -> None:
+        installed = self.installation()
+        wheel = self.build_wheel(installed)
+        names = zipfile.ZipFile(wheel).namelist()
+        self.assertIn("twisted/plugins/voiceingest_plugin.py", names)
+        self.assertIn("voiceingest/py.typed", names)
+        self.assertNotIn("twisted/__init__.py", names)
+        self.assertNotIn("twisted/plugins/__init__.py", names)
+        tops = {name.split("/")[0] for name in names}
+        self.assertEqual(tops, {"twisted", "voiceingest", f"voiceingest-{voiceingest.__version__}.dist-info"})
+        modules = {str(path.relative_to(ROOT)) for path in (ROOT / "voiceingest").rglob("*.py")}
+        self.assertEqual(modules - set(names), set())
+        shutil.rmtree(installed.sources)
+        installed.pip("install", str(wheel))
+        self.assert_works(installed, installed.directory / "env")
+
+    def test_install_from_source(self) -> None:
+        installed = self.installation()
+        installed.pip("install", str(installed.sources))
+        shutil.rmtree(installed.sources)
+        self.assert_works(installed, installed.directory / "env")
+
+    def test_developer_install(self) -> None:
+        installed = self.installation()
+        makefile = (ROOT / "Makefile").read_text()
+        found = re.search(r"^DEVELOPER_INSTALL := (.+)$", makefile, re.MULTILINE)
+        assert found is not None
+        installed.pip(*found[1].split(), str(installed.sources))
+        self.assert_works(installed, installed.sources)
+
+
+class CompilerFreeTests(SynchronousTestCase):
+    """Nothing of ours, and nothing we depend on, is compiled when it is installed."""
+
+    def test_pure(self) -> None:
+        for path in (ROOT / "voiceingest").rglob("*"):
+            self.assertNotIn(path.suffix, {".c", ".pyx", ".pyd", ".so"}, str(path))
