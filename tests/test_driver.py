@@ -46,7 +46,7 @@ class Far:
     """The peer: notes what it is told, and hears nothing once it was closed, as behind a socket."""
 
     transport_name = "ingest"
-    address = "192.0.2.1"
+    request_id = "id-1"
 
     def __init__(self, order: list[str]) -> None:
         self.order = order

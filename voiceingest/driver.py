@@ -113,12 +113,7 @@ class StreamDriver:
             ack_interval=rules.ack_interval,
             ack_mode=mode,
         )
-        self._log.info(
-            "stream started",
-            event="stream_started",
-            sample_rate=audio.sample_rate,
-            transport=self._far.transport_name,
-        )
+        self._note("stream started", "stream_started", sample_rate=audio.sample_rate)
         self._rearm()
 
     def frame(self, audio: bytes) -> None:
@@ -188,8 +183,7 @@ class StreamDriver:
             self._verifying.cancel()
         # Last: where it was the last one, a shutdown goes on from here, and ends the bus.
         self._house.registry.gone(self)
-        transport = self._far.transport_name
-        self._log.info("connection closed", event="connection_closed", close_code=code, transport=transport)
+        self._note("connection closed", "connection_closed", close_code=code)
 
     # --- from the registry
 
@@ -258,7 +252,7 @@ class StreamDriver:
             if self._lane is not None or step is Step.FLUSHED:
                 self._metrics.sessions_active -= 1
             figures = self.stream.ledger.summary()
-            self._log.info("stream ended", event="stream_ended", reason=why, seq=self.stream.seq, **figures)
+            self._note("stream ended", "stream_ended", reason=why, seq=self.stream.seq, **figures)
         self._settle()
 
     def _reauthenticate(self, claims: Claims) -> None:
@@ -278,6 +272,11 @@ class StreamDriver:
             error = TokenRefused()
         self._metrics.errors[error.code, self._far.transport_name] += 1
         self._far.say_error(error)
+
+    def _note(self, text: str, event: str, **fields: Any) -> None:
+        # The id is in the answer to the upgrade too: a caller can tell it, and nothing else names a call.
+        far = self._far
+        self._log.info(text, event=event, transport=far.transport_name, request_id=far.request_id, **fields)
 
     def _rearm(self) -> None:
         self._house.deadlines.wake(self._due, self.stream.next_deadline())

@@ -151,6 +151,7 @@ class IFarEnd(Protocol):
     """The peer of a stream, in the words of its dialect."""
 
     transport_name: str
+    request_id: str
 
     def say(self, event: str, **fields: Any) -> None:
         """Send one control message."""

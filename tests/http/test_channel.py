@@ -263,6 +263,22 @@ class Numbers(Channel):
             self.close(channel)
         self.assertEqual(self.gate.total, 0)
 
+    def test_a_caller_behind_the_proxy_protocol_is_counted_as_itself(self) -> None:
+        """Its address is only known once the PROXY header has been read, before the first byte here."""
+        self.gate = Gate(0, 1)
+        first, _ = self.connect("10.0.0.1")
+        second, transport = self.connect("10.0.0.1")
+        transport.peerAddr = IPv4Address("TCP", "203.0.113.7", 40000)
+        second.dataReceived(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        self.assertTrue(transport.value().startswith(b"HTTP/1.1 200"))
+        third, transport = self.connect("10.0.0.1")
+        transport.peerAddr = IPv4Address("TCP", "203.0.113.7", 40001)
+        third.dataReceived(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        self.assertEqual(self.refusal(transport)[1], "too_many_from_address")
+        for one in (first, second, third):
+            self.close(one)
+        self.assertEqual(self.gate.total, 0)
+
     def test_no_limits(self) -> None:
         """0 = off."""
         self.gate = Gate(0, 0)

@@ -118,6 +118,7 @@ class Accepted(Upgrade):
         channel.dataReceived(handshake(Authorization=GOOD) + frame(BINARY, b"ab"))
         head, _ = split_head(transport.value())
         self.assertTrue(head.startswith(b"HTTP/1.1 101 "))
+        self.assertIn(b"X-Request-Id: ", head)
         channel.dataReceived(frame(BINARY, b"cd"))
         self.assertEqual(
             self.transports.sessions[0].heard, [CLAIMS, "opened", ("binary", b"ab"), ("binary", b"cd")]

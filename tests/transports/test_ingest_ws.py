@@ -31,6 +31,7 @@ class FakeSocket:
     """What a session asks of a connection."""
 
     address = "192.0.2.1"
+    request_id = "id-1"
 
     def __init__(self) -> None:
         self.sent: list[dict[str, Any]] = []

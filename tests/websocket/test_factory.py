@@ -46,7 +46,7 @@ class Options(SynchronousTestCase):
 
     def test_a_connection_has_its_session(self) -> None:
         """Address, subprotocol and session are there before it is connected."""
-        socket = self.factory.build("192.0.2.1", "voice.v1", Session)
+        socket = self.factory.build("192.0.2.1", "id-1", "voice.v1", Session)
         self.assertIsInstance(socket.session, Session)
         self.assertIs(socket.session.socket, socket)
         self.assertEqual((socket.address, socket.subprotocol), ("192.0.2.1", "voice.v1"))

@@ -90,7 +90,7 @@ class Connection(SynchronousTestCase):
         factory = HardenedFactory(self.rules, self.clock, self.deadlines, self.metrics)
         sessions: list[Session] = []
         self.socket = factory.build(
-            "192.0.2.1", None, lambda socket: sessions.append(Session(socket)) or sessions[0]
+            "192.0.2.1", "id-1", None, lambda socket: sessions.append(Session(socket)) or sessions[0]
         )
         self.session = sessions[0]
         self.transport = Transport()

@@ -63,6 +63,7 @@ class GuardedChannel(HTTPChannel):
         self._body_bytes = 0
         self._head_lines = 0
         self._done = False
+        self._is_new = True
         self._socket: IProtocol | None = None
 
     # --- its life
@@ -115,8 +116,18 @@ class GuardedChannel(HTTPChannel):
 
     def dataReceived(self, data: bytes) -> None:
         """Nothing is kept of what comes after a refusal. Twisted's hook."""
+        if self._is_new:
+            self._is_new = False
+            self._look_again()
         if not self._done:
             super().dataReceived(data)
+
+    def _look_again(self) -> None:
+        """Behind ``haproxy:`` the address is that of the caller only once its PROXY header is read."""
+        address = peer_address(self.transport)
+        if address != self.address:
+            self._refusal = self.gate.move(self.address, address)
+            self.address = address
 
     def lineReceived(self, line: bytes) -> None:
         """A line of the head. Twisted's hook."""

@@ -138,7 +138,10 @@ class UpgradeResource(Resource):
     def _open(self, claims: Claims, request: SiteRequest, subprotocol: str | None) -> None:
         channel = cast(GuardedChannel, request.channel)
         socket = self._sockets.build(
-            channel.address, subprotocol, lambda socket: self._transport.session(socket, claims)
+            channel.address,
+            request_id(request),
+            subprotocol,
+            lambda socket: self._transport.session(socket, claims),
         )
         key = request.requestHeaders.getRawHeaders(b"Sec-WebSocket-Key", [])[0]
         head = [
@@ -151,6 +154,13 @@ class UpgradeResource(Resource):
         ]
         if subprotocol is not None:
             head.append(b"Sec-WebSocket-Protocol: " + subprotocol.encode())
+        self._log.info(
+            "connection opened",
+            event="connection_opened",
+            address=channel.address,
+            transport=self._transport.name,
+            request_id=socket.request_id,
+        )
         request.upgraded()
         channel.hand_over(socket, b"\r\n".join(head) + b"\r\n\r\n")
 

@@ -23,6 +23,7 @@ class IngestSession:
 
     def __init__(self, socket: HardenedProtocol, claims: Claims, house: House) -> None:
         self._socket = socket
+        self.request_id = socket.request_id
         self._driver = StreamDriver(self, claims, house)
         self.binary = self._driver.frame
         self.opened = self._driver.opened

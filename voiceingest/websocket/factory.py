@@ -45,12 +45,17 @@ class HardenedFactory(WebSocketServerFactory):
         )
 
     def build(
-        self, address: str, subprotocol: str | None, session_for: Callable[[HardenedProtocol], ISocketSession]
+        self,
+        address: str,
+        request_id: str,
+        subprotocol: str | None,
+        session_for: Callable[[HardenedProtocol], ISocketSession],
     ) -> HardenedProtocol:
         """A connection for one accepted request."""
         protocol = HardenedProtocol(self._rules, self._clock, self._deadlines, self._metrics)
         protocol.factory = self
         protocol.address = address
+        protocol.request_id = request_id
         protocol.subprotocol = subprotocol
         protocol.session = session_for(protocol)
         return protocol

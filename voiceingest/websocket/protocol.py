@@ -30,10 +30,11 @@ _NEVER = float("inf")
 
 @implementer(IPushProducer)
 class HardenedProtocol(WebSocketServerProtocol):
-    """A connection. ``session`` and ``address`` are set by the factory before it is connected."""
+    """A connection. What is declared without a value is set by the factory before it is connected."""
 
     session: ISocketSession
     address: str
+    request_id: str
     subprotocol: str | None = None
     transport: Any
     current_frame: Any  # Autobahn's, of the frame it is in the middle of
@@ -239,9 +240,9 @@ class HardenedProtocol(WebSocketServerProtocol):
         except Exception:
             self._fail_session()
 
-    def onConnect(self, request: Any) -> str | None:
+    def onConnect(self, request: Any) -> tuple[str | None, dict[str, str]]:
         """The resource has decided already; select the subprotocol. Autobahn's hook."""
-        return self.subprotocol
+        return self.subprotocol, {"X-Request-Id": self.request_id}
 
     def _wake_by(self, when: float) -> None:
         if when != _NEVER:
