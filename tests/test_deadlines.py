@@ -360,3 +360,29 @@ class Properties(SynchronousTestCase):
             self.assertLessEqual(len(clock.getDelayedCalls()), 1)
         clock.pump([0.25] * 100)
         self.assertEqual((early, wanted), ([], {}))
+
+
+class RunningClock(Clock):
+    """A clock that goes on while it is looked at, as the real one does."""
+
+    def seconds(self) -> float:
+        self.rightNow += 0.01
+        return self.rightNow
+
+
+class BetweenTwoLooks(SynchronousTestCase):
+    """Time passes between the decision and the timer."""
+
+    def test_a_deadline_that_passes_meanwhile_is_due_at_once(self) -> None:
+        """Twisted refuses a negative delay, and what it raises would end the connection."""
+        clock = RunningClock()
+        deadlines = Deadlines(clock)
+        woken: list[float] = []
+
+        def due(now: float) -> float:
+            woken.append(now)
+            return float("inf")
+
+        deadlines.wake(due, clock.seconds())
+        clock.advance(0)
+        self.assertEqual(len(woken), 1)

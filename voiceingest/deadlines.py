@@ -83,7 +83,7 @@ class Deadlines:
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
         self._timer_at = at
-        self._timer = self._clock.callLater(at - self._clock.seconds(), self._fire)
+        self._timer = self._clock.callLater(max(0.0, at - self._clock.seconds()), self._fire)
 
     def _fire(self) -> None:
         now = self._clock.seconds()

@@ -38,6 +38,10 @@ FRAMES_PER_REALTIME_PER_S: Final = 50
 # (websockets: close_timeout 10 s; RFC 6455 section 7.1.1 leaves the figure open).
 CLOSE_ABORT_S: Final = 5.0
 
+# What is still read for the peer's answer after our close; the rest is thrown away unread: a flood
+# of empty fragments would otherwise go on costing a core until CLOSE_ABORT_S.
+CLOSING_READ_MAX_BYTES: Final = 64 * 1024
+
 # asyncio's own high-water mark; above it the transport pauses us as a producer.
 OUTBOUND_HIGH_WATER_BYTES: Final = 64 * 1024
 

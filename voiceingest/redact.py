@@ -20,6 +20,13 @@ _SECRET_WORD: Final = r"(?:token|secret|passwd|password|ticket|credential|author
 _RULES: Final = tuple(
     (re.compile(pattern, re.IGNORECASE | re.DOTALL), replacement)
     for pattern, replacement in (
+        # First, or another rule could take the scheme away from its credential.
+        # Bearer credentials, also as the subprotocol bearer.<token>; "bearer token" is prose, and
+        # of a scheme said twice the second one is no credential. The characters: RFC 6750 section 2.1.
+        (
+            r"\b(bearer|basic)[\s.]{1,8}(?!tokens?(?:[\s.,;:!?)]|\Z)|(?:bearer|basic)[\s.])[A-Za-z0-9._~+/=-]+",
+            rf"\1 {MASK}",
+        ),
         # PEM blocks, also with literal \n, also without their end.
         (r"-----BEGIN [A-Z0-9 ]{1,40}-----.*?(?:-----END [A-Z0-9 ]{1,40}-----|\Z)", "[pem]"),
         # Header lines that carry credentials, also as items of a printed dictionary.
@@ -33,8 +40,6 @@ _RULES: Final = tuple(
         (r"(?<=[^\s?])\?[^\s'\"<>]+", f"?{MASK}"),
         # JSON Web Tokens: every one begins with base64 of '{"'.
         (r"eyJ[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]*)*", MASK),
-        # Bearer credentials, also as the subprotocol bearer.<token>; "bearer token" is prose.
-        (r"\b(bearer|basic)[\s.]{1,8}(?!tokens?\b)[^\s'\",;]+", rf"\1 {MASK}"),
         # name=value and "name": "value".
         (rf"({_SECRET_WORD}['\"]?\s{{0,8}}=\s{{0,8}}['\"]?)[^\s'\",;&)}}]+", rf"\1{MASK}"),
         (rf"({_SECRET_WORD}['\"]\s{{0,8}}:\s{{0,8}}b?)(?:'[^']*'?|\"[^\"]*\"?)", rf'\1"{MASK}"'),

@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import signal
 import socket
 import sys
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -174,7 +175,8 @@ class Daemon:
 
     def signal(self, name: str) -> None:
         """Send a signal: ``TERM``, ``HUP``, ``STOP``, ``CONT``, ``KILL``, ..."""
-        self._transport.signalProcess(name)
+        # Twisted knows only some names, and CONT is none of them.
+        self._transport.signalProcess(getattr(signal, f"SIG{name}"))
 
     @inlineCallbacks
     def stop(self) -> Generator[Deferred[Any], Any, int]:

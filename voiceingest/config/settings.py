@@ -35,7 +35,7 @@ Words = Annotated[tuple[str, ...], Field()]
 class Settings(BaseModel):
     """Everything an operator may decide, checked as a whole before the reactor runs."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, hide_input_in_errors=True)
 
     # --- listening
     listen: Words = _field((), "Listening", "Public endpoints, as Twisted server endpoint descriptions (`tcp:`, `ssl:`, `systemd:`, `unix:`). The flag is `--port` and may be repeated.")
@@ -144,6 +144,7 @@ class Settings(BaseModel):
             if unknown:
                 raise PydanticCustomError(channel, "only {tenant_id} and {interaction_id} may stand in braces")
         # Not urlsplit: what it raises may quote the URL, password and all.
-        if self.bus_url.partition(":")[0] not in get_args(PublishScheme):
+        scheme, separator, _ = self.bus_url.partition("://")
+        if not separator or scheme not in get_args(PublishScheme):
             raise PydanticCustomError("publish_url", "the scheme of the bus is one of memory, redis, rediss, unix")
         return self

@@ -19,7 +19,7 @@ from zope.interface import implementer
 from ..deadlines import Deadlines
 from ..errors import FrameTooBig, InternalError, PeerGone, PeerTooSlow, RateLimited, VoiceIngestError
 from ..interfaces import IClock
-from ..limits import CLOSE_ABORT_S, FRAMES_PER_REALTIME_PER_S, RATE_DEBT_MAX_S
+from ..limits import CLOSE_ABORT_S, CLOSING_READ_MAX_BYTES, FRAMES_PER_REALTIME_PER_S, RATE_DEBT_MAX_S
 from ..metrics import Metrics
 from ..stream import TokenBucket
 from .frames import FIN_BINARY, FIN_TEXT, server_frame, take_frames
@@ -57,12 +57,17 @@ class HardenedProtocol(WebSocketServerProtocol):
         self._blocked_at: float | None = None  # the peer has not read since then
         self._abort_at: float | None = None  # the closing has begun: the connection is cut then
         self._close_code = 1006
+        self._closing_bytes = 0
 
     # --- reading
 
     def dataReceived(self, data: bytes) -> None:
         """Take whole audio frames at once; leave the rest to Autobahn. Twisted's hook."""
         self._heard_at = self._now()
+        if self._abort_at is not None:
+            self._closing_bytes += len(data)
+            if self._closing_bytes > CLOSING_READ_MAX_BYTES:
+                return
         if self._tail:
             data = self._tail + data
             self._tail = b""

@@ -1,0 +1,432 @@
+"""Frames over a real Redis to a real subscriber, and everything that can happen to the Redis."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+import threading
+from typing import Any
+
+import hiredis
+import redis
+from pydantic import SecretStr
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import formatEvent, globalLogPublisher
+
+from tests.publishers.contract import EVENTS, FRAMES, PublisherContract, pause, until
+from tests.publishers.fakes import NotingSink, make_settings
+from tests.support.case import TestCase
+from tests.support.daemon import HOST
+from tests.support.servers import RedisServer, TlsFiles, tls_supported
+from voiceingest.audio import AudioFormat
+from voiceingest.config.settings import Settings
+from voiceingest.interfaces import StreamFacts
+from voiceingest.metrics import Metrics
+from voiceingest.publishers import redis_pubsub
+from voiceingest.publishers.delivery import Delivery
+from voiceingest.publishers.lane import Lane
+from voiceingest.publishers.redis_pubsub import RedisPubSub
+from voiceingest.wire.envelope import FrameMessage, decode_frame
+from voiceingest.wire.resp import encode_command
+
+SECRET = "s3cr3t-canary-42"
+FRAME_S = 0.02
+FRAME = bytes(range(256)) * 3 + bytes(192)
+
+
+class Subscriber(threading.Thread):
+    """A consumer in a thread of its own; subscribed when the constructor returns."""
+
+    def __init__(
+        self,
+        test: TestCase,
+        server: RedisServer,
+        channels: tuple[str, ...] = (FRAMES, EVENTS),
+        password: str = "",
+        tls: TlsFiles | None = None,
+    ) -> None:
+        super().__init__(daemon=True)
+        self.messages: list[tuple[str, bytes]] = []
+        plain = socket.create_connection((HOST, server.port), timeout=10.0)
+        context = ssl.create_default_context(cafile=str(tls.ca_path)) if tls else None
+        self._socket = context.wrap_socket(plain, server_hostname=HOST) if context else plain
+        self._reader = hiredis.Reader()
+        if password:
+            self._socket.sendall(encode_command(b"AUTH", password.encode()))
+            assert self._reply() == b"OK"
+        self._socket.sendall(encode_command(b"PSUBSCRIBE", *(channel.encode() for channel in channels)))
+        for _ in channels:
+            assert self._reply()[0] == b"psubscribe"
+        self._socket.settimeout(None)
+        test.addCleanup(self.end)
+        self.start()
+
+    def run(self) -> None:
+        while True:
+            try:
+                _, _, channel, payload = self._reply()
+            except OSError:
+                return
+            self.messages.append((channel.decode(), payload))
+
+    def frames(self) -> list[FrameMessage]:
+        messages = list(self.messages)
+        return [decode_frame(payload) for channel, payload in messages if channel.startswith(FRAMES)]
+
+    def seqs(self) -> list[int]:
+        return [frame.seq for frame in self.frames()]
+
+    def _reply(self) -> Any:
+        while (reply := self._reader.gets()) is False:
+            data = self._socket.recv(65536)
+            if not data:
+                raise ConnectionResetError
+            self._reader.feed(data)
+        return reply
+
+    def end(self) -> None:
+        # shutdown wakes the thread from recv; close alone would not.
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self.join(10.0)
+        self._socket.close()
+
+
+class RedisContractTests(PublisherContract, TestCase):
+    def make_settings(self) -> Settings:
+        self.server = RedisServer(self)
+        return make_settings(redis_url=SecretStr(self.server.url()))
+
+    def make_bus(self, settings: Settings, metrics: Metrics) -> RedisPubSub:
+        from twisted.internet import reactor
+
+        return RedisPubSub(settings, reactor, metrics)
+
+    def listen(self, bus: RedisPubSub) -> None:
+        self.subscriber = Subscriber(self, self.server)
+
+    def arrived(self) -> list[tuple[str, bytes]]:
+        return list(self.subscriber.messages)
+
+
+class RedisTestCase(TestCase):
+    """One delivery over one Redis."""
+
+    def begin(self, url: str, **settings: Any) -> Delivery:
+        from twisted.internet import reactor
+
+        self.metrics = Metrics()
+        quick = {"publish_retry_max_s": 0.2, "publish_connect_timeout_s": 2.0, "buffer_duration_ms": 30_000}
+        config = make_settings(redis_url=SecretStr(url), **{**quick, **settings})
+        self.bus = RedisPubSub(config, reactor, self.metrics)
+        delivery = Delivery(self.bus, config, reactor, reactor_seconds(reactor), self.metrics)
+        self.addCleanup(delivery.stop, 0)
+        delivery.start()
+        return delivery
+
+    def open(self, delivery: Delivery, tenant_id: str = "acme") -> tuple[Lane, NotingSink]:
+        sink = NotingSink()
+        return delivery.open_lane(StreamFacts(tenant_id, "call-1", AudioFormat(24000)), sink), sink
+
+    async def speak(self, lane: Lane, first_seq: int, count: int) -> int:
+        """Hand over ``count`` frames in real time; answers the next seq."""
+        for seq in range(first_seq, first_seq + count):
+            lane.publish(seq, seq, FRAME)
+            await pause(FRAME_S)
+        return first_seq + count
+
+    def logged(self) -> list[str]:
+        """Everything that is logged from now on, as text, at every level."""
+        lines: list[str] = []
+
+        def observe(event: dict[str, Any]) -> None:
+            lines.append(f"{formatEvent(event)} {event!r}")
+
+        globalLogPublisher.addObserver(observe)
+        self.addCleanup(globalLogPublisher.removeObserver, observe)
+        return lines
+
+
+class AccessTests(RedisTestCase):
+    async def test_a_password(self) -> None:
+        server = RedisServer(self, password=SECRET)
+        lines = self.logged()
+        delivery = self.begin(server.url(password=SECRET))
+        await until(lambda: delivery.ready is None, "readiness")
+        self.assertNotIn(SECRET, "\n".join(lines))
+
+    async def test_a_user_who_may_only_publish_and_a_database(self) -> None:
+        acl = [
+            "user default on nopass ~* &* +@all",
+            f"user bridge on >{SECRET}@/ &audio:* -@all +publish +select",
+        ]
+        server = RedisServer(self, acl=acl)
+        subscriber = Subscriber(self, server)
+        delivery = self.begin(server.url("bridge", f"{SECRET}%40%2F", db=3))
+        await until(lambda: delivery.ready is None, "readiness")
+        lane, sink = self.open(delivery)
+        lane.publish(1, 1, FRAME)
+        await until(lambda: subscriber.seqs() == [1] and sink.heard == [1], "arrival")
+        with redis.Redis(HOST, server.port) as control:
+            clients = {client["user"]: client["db"] for client in control.client_list()}
+        self.assertEqual(clients["bridge"], "3")
+
+    async def test_a_unix_socket(self) -> None:
+        server = RedisServer(self, password=SECRET)
+        delivery = self.begin(f"unix://:{SECRET}@{server.socket_path}?db=1")
+        await until(lambda: delivery.ready is None, "readiness")
+        lane, sink = self.open(delivery)
+        lane.publish(1, 1, FRAME)
+        await until(lambda: sink.heard == [1], "confirmation")
+
+    async def test_a_wrong_password_is_said_and_never_shown(self) -> None:
+        server = RedisServer(self, password="right")
+        for url in (server.url(password=SECRET), server.url("bridge", SECRET), server.url()):
+            lines = self.logged()
+            delivery = self.begin(url)
+            await until(lambda: self.metrics.bus_disconnects["auth"] >= 3, "three attempts")
+            self.assertEqual(delivery.ready, "auth")
+            self.assertEqual(self.metrics.bus_connects, 0)
+            self.assertEqual(self.metrics.bus_disconnects.total(), self.metrics.bus_disconnects["auth"])
+            told = [line for line in lines if "bus_down" in line]
+            self.assertEqual(len(told), 1, told)
+            self.assertNotIn(SECRET, "\n".join(lines))
+            await delivery.stop(0)
+
+    async def test_a_database_there_is_not(self) -> None:
+        delivery = self.begin(RedisServer(self).url(db=999))
+        await until(lambda: delivery.ready == "select", "refusal")
+
+    async def test_a_channel_the_user_may_not_use_is_a_gap_and_the_others_go_on(self) -> None:
+        acl = [
+            "user default on nopass ~* &* +@all",
+            f"user bridge on >{SECRET} resetchannels &{FRAMES}:good &{EVENTS} -@all +publish",
+        ]
+        server = RedisServer(self, acl=acl)
+        subscriber = Subscriber(self, server, (f"{FRAMES}:*",))
+        delivery = self.begin(server.url("bridge", SECRET), redis_channel=FRAMES + ":{tenant_id}")
+        await until(lambda: delivery.ready is None, "readiness")
+        good, heard_good = self.open(delivery, "good")
+        bad, heard_bad = self.open(delivery, "bad")
+        for seq in range(1, 21):
+            good.publish(seq, seq, FRAME)
+            bad.publish(seq, seq, FRAME)
+            await pause(0.001)
+        await until(lambda: not good.pending and not bad.pending, "an answer to everything")
+        self.assertEqual(heard_good.heard, [*range(1, 21)])
+        self.assertEqual(heard_bad.heard, [(1, 20, "refused")])
+        await until(lambda: subscriber.seqs() == [*range(1, 21)], "arrival")
+        self.assertEqual({channel for channel, _ in subscriber.messages}, {f"{FRAMES}:good"})
+        self.assertEqual(self.metrics.bus_refused["noperm"], 20)
+        self.assertIsNone(delivery.ready)
+
+
+class TroubleTests(RedisTestCase):
+    async def test_nobody_listens(self) -> None:
+        delivery = self.begin(RedisServer(self).url())
+        lane, sink = self.open(delivery)
+        lane.publish(1, 1, FRAME)
+        await until(lambda: sink.heard == [1], "confirmation")
+
+    async def test_a_redis_that_freezes_for_a_moment_costs_and_repeats_nothing(self) -> None:
+        server = RedisServer(self)
+        subscriber = Subscriber(self, server)
+        delivery = self.begin(server.url())
+        lane, sink = self.open(delivery)
+        seq = await self.speak(lane, 1, 10)
+        await until(lambda: not lane.pending, "confirmations")
+        server.freeze()
+        seq = await self.speak(lane, seq, int(1.5 / FRAME_S))
+        self.assertEqual(sink.heard, [*range(1, 11)])
+        self.assertIsNone(delivery.ready)
+        server.thaw()
+        seq = await self.speak(lane, seq, 10)
+        await until(lambda: not lane.pending and len(subscriber.seqs()) >= seq - 1, "everything")
+        self.assertEqual(sink.heard, [*range(1, seq)])
+        self.assertEqual(subscriber.seqs(), [*range(1, seq)])
+        self.assertEqual(self.metrics.bus_connects, 1)
+
+    async def test_a_redis_that_freezes_for_too_long_is_left_and_nothing_is_lost(self) -> None:
+        server = RedisServer(self)
+        subscriber = Subscriber(self, server)
+        delivery = self.begin(server.url(), publish_reply_timeout_s=1.0, publish_connect_timeout_s=0.3)
+        lane, sink = self.open(delivery)
+        seq = await self.speak(lane, 1, 10)
+        await until(lambda: not lane.pending, "confirmations")
+        server.freeze()
+        seq = await self.speak(lane, seq, 20)
+        # Cut after a second; a new connection is accepted by the kernel and never answered.
+        await until(lambda: self.metrics.bus_disconnects["timeout"] >= 3, "two vain attempts")
+        self.assertEqual(delivery.ready, "timeout")
+        seq = await self.speak(lane, seq, 10)
+        server.thaw()
+        await until(lambda: delivery.ready is None, "readiness")
+        seq = await self.speak(lane, seq, 10)
+        await until(lambda: not lane.pending and subscriber.seqs()[-1:] == [seq - 1], "everything")
+        self.assertEqual(sink.heard, [*range(1, seq)])
+        arrived = subscriber.seqs()
+        self.assertEqual(list(dict.fromkeys(arrived)), [*range(1, seq)])
+        repeated = {one for one in arrived if arrived.count(one) > 1}
+        self.assertLessEqual(repeated, set(range(11, 31)), "only what was in flight may come twice")
+
+    async def test_an_idle_redis_that_freezes_is_noticed(self) -> None:
+        self.patch(redis_pubsub, "PING_IDLE_S", 0.2)
+        server = RedisServer(self)
+        delivery = self.begin(server.url(), publish_reply_timeout_s=0.5, publish_connect_timeout_s=0.3)
+        await until(lambda: delivery.ready is None, "readiness")
+        await pause(1.0)
+        self.assertEqual(self.metrics.bus_disconnects.total(), 0)
+        server.freeze()
+        await until(lambda: delivery.ready == "timeout", "the end of readiness")
+        server.thaw()
+        await until(lambda: delivery.ready is None, "readiness again")
+
+    async def test_a_redis_that_dies_and_comes_back_empty(self) -> None:
+        server = RedisServer(self)
+        delivery = self.begin(server.url())
+        lane, sink = self.open(delivery)
+        seq = await self.speak(lane, 1, 10)
+        await until(lambda: not lane.pending, "confirmations")
+        server.kill()
+        seq = await self.speak(lane, seq, 25)
+        self.assertEqual(delivery.ready, "refused")
+        self.assertEqual(self.metrics.bus_disconnects["lost"], 1)
+        server.restart()
+        subscriber = Subscriber(self, server)
+        seq = await self.speak(lane, seq, 10)
+        await until(lambda: not lane.pending and subscriber.seqs()[-1:] == [seq - 1], "everything")
+        self.assertEqual(sink.heard, [*range(1, seq)])
+        # Whoever subscribes late misses the beginning and nothing else.
+        arrived = subscriber.seqs()
+        self.assertEqual(arrived, [*range(arrived[0], seq)])
+        self.assertEqual(self.metrics.bus_connects, 2)
+
+    async def test_a_redis_that_is_not_there_yet(self) -> None:
+        server = RedisServer(self)
+        server.kill()
+        delivery = self.begin(server.url())
+        lane, sink = self.open(delivery)
+        lane.publish(1, 1, FRAME)
+        await until(lambda: delivery.ready == "refused", "a first attempt")
+        server.restart()
+        await until(lambda: sink.heard == [1], "confirmation")
+
+    async def test_what_speaks_something_else_is_no_redis(self) -> None:
+        listener = socket.create_server((HOST, 0))
+        self.addCleanup(listener.close)
+
+        def answer() -> None:
+            while True:
+                try:
+                    peer, _ = listener.accept()
+                except OSError:
+                    return
+                with peer, contextlib.suppress(OSError):
+                    peer.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+                    peer.recv(1000)
+
+        thread = threading.Thread(target=answer, daemon=True)
+        thread.start()
+        self.addCleanup(thread.join, 10.0)
+        self.addCleanup(listener.shutdown, socket.SHUT_RDWR)
+        delivery = self.begin(f"redis://{HOST}:{listener.getsockname()[1]}")
+        await until(lambda: delivery.ready == "protocol", "a first attempt")
+
+    async def test_a_subscriber_that_does_not_read_hurts_only_itself(self) -> None:
+        server = RedisServer(self, options=["--client-output-buffer-limit", "pubsub 1mb 0 0"])
+        lazy = socket.socket()
+        self.addCleanup(lazy.close)
+        lazy.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        lazy.connect((HOST, server.port))
+        lazy.sendall(encode_command(b"SUBSCRIBE", FRAMES.encode()))
+        subscriber = Subscriber(self, server)
+        delivery = self.begin(server.url(), publish_reply_timeout_s=2.0)
+        lane, sink = self.open(delivery)
+        audio = bytes(9600)
+        for seq in range(1, 601):
+            lane.publish(seq, seq, audio)
+            if seq % 20 == 0:
+                await pause(0.002)
+        await until(lambda: not lane.pending and len(subscriber.seqs()) == 600, "everything")
+        self.assertEqual(sink.heard, [*range(1, 601)])
+        self.assertEqual(self.metrics.bus_connects, 1)
+        self.assertEqual(delivery.held_bytes, 0)
+        with redis.Redis(HOST, server.port) as control:
+            # Redis has cut it: of the subscribers, one is left.
+            self.assertEqual(control.pubsub_numsub(FRAMES)[0][1] + control.pubsub_numpat(), 2)
+
+
+class TlsTests(RedisTestCase):
+    def serve(self, *names: str) -> tuple[RedisServer, TlsFiles]:
+        self.assertTrue(tls_supported(), "install redis-server (apt): the one there cannot speak TLS")
+        files = TlsFiles(self.mktemp_path(), *names)
+        return RedisServer(self, tls=files, password=SECRET), files
+
+    async def test_a_certificate_that_can_be_verified(self) -> None:
+        server, files = self.serve()
+        subscriber = Subscriber(self, server, password=SECRET, tls=files)
+        delivery = self.begin(server.url(password=SECRET), redis_ca_path=files.ca_path)
+        lane, sink = self.open(delivery)
+        await self.speak(lane, 1, 20)
+        lane.publish(21, 21, bytes(60_000))
+        await until(lambda: len(sink.heard) == 21 and len(subscriber.seqs()) == 21, "everything")
+        self.assertEqual(subscriber.seqs(), [*range(1, 22)])
+        self.assertEqual(subscriber.frames()[0].audio, FRAME)
+        server.freeze()
+        self.bus.drop_connection("timeout")
+        server.thaw()
+        lane.publish(22, 22, FRAME)
+        await until(lambda: sink.heard[-1] == 22, "a second connection")
+
+    async def test_one_that_cannot_is_refused_before_the_password_is_sent(self) -> None:
+        lines = self.logged()
+        for names, own_authority in (((), False), (("redis.example",), True)):
+            server, files = self.serve(*names)
+            ca_path = files.ca_path if own_authority else TlsFiles(self.mktemp_path()).ca_path
+            delivery = self.begin(server.url(password=SECRET), redis_ca_path=ca_path)
+            await until(lambda: self.metrics.bus_disconnects["tls"] >= 2, "two refusals")
+            self.assertEqual(delivery.ready, "tls")
+            self.assertEqual(self.metrics.bus_connects, 0)
+            await delivery.stop(0)
+        server, _ = self.serve()
+        delivery = self.begin(server.url(password=SECRET))
+        await until(lambda: delivery.ready == "tls", "refusal by the platform's authorities")
+        self.assertNotIn(SECRET, "\n".join(lines))
+
+    async def test_tls_to_a_plain_server_and_the_other_way_round(self) -> None:
+        plain = RedisServer(self)
+        delivery = self.begin(plain.url().replace("redis:", "rediss:"))
+        await until(lambda: self.metrics.bus_disconnects.total() >= 2, "two refusals")
+        self.assertIn(delivery.ready, ("tls", "timeout", "lost"))
+        self.assertEqual(self.metrics.bus_connects, 0)
+        encrypted, _ = self.serve()
+        delivery = self.begin(encrypted.url().replace("rediss:", "redis:"))
+        await until(lambda: self.metrics.bus_disconnects.total() >= 2, "two refusals")
+        self.assertIn(delivery.ready, ("lost", "protocol"))
+        self.assertEqual(self.metrics.bus_connects, 0)
+
+
+class ServerTests(TestCase):
+    def test_a_server_answers_when_it_is_made_and_is_gone_after(self) -> None:
+        server = RedisServer(self)
+        with redis.Redis(HOST, server.port) as control:
+            self.assertTrue(control.ping())
+        server.freeze()
+        server.kill()
+        server.kill()
+        with self.assertRaises(OSError):
+            socket.create_connection((HOST, server.port), timeout=1.0)
+        server.restart()
+        with redis.Redis(HOST, server.port) as control:
+            self.assertTrue(control.ping())
+
+    def test_one_that_does_not_come_up_says_why(self) -> None:
+        with self.assertRaises(AssertionError) as caught:
+            RedisServer(self, options=["--no-such-option", "x"])
+        self.assertIn("no-such-option", str(caught.exception))
+
+
+def reactor_seconds(reactor: IReactorTime) -> Any:
+    """A wall clock of sorts: only differences matter here."""
+    return reactor.seconds
