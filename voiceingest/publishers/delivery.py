@@ -1,0 +1,299 @@
+"""Bounded, coalesced, ordered, at-least-once delivery over any bus.
+
+Every stream has a lane; the lanes that have something unsent stand in one queue and are served in
+turns, a frame each. A flush sends all it may in one write, at most COALESCE_S after the first
+frame. What was sent stays in ``_inflight`` until the bus confirms it, in order. When the connection
+goes, all of it goes back to the front of its lanes and is sent again with the same seq: nothing
+accepted is lost unless it overflowed, and only frames in flight can be on the bus twice.
+
+Bounds: audio per lane (``buffer_duration_ms``: how long it may wait, and how much of it is kept while
+the bus is down), bytes over all lanes (``publish_buffer_bytes``, in
+flight included), bytes in flight (``publish_inflight_bytes``, exceeded by at most one frame). A lane
+stands in the queue at most once, so a bus that is down makes nothing grow.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from ..interfaces import IBus, IClock, IDelayedCall, IStreamSink, StreamFacts
+from ..limits import COALESCE_S
+from ..limits import QUEUED_FRAME_OVERHEAD_BYTES as OVERHEAD_BYTES
+from .lane import Frame, Lane
+
+if TYPE_CHECKING:
+    from ..config.settings import Settings
+    from ..metrics import Metrics
+
+# Drops of one lane are reported as ranges, at most so often: a flood of drops stays cheap.
+GAP_INTERVAL_S: Final = 0.25
+
+
+class Delivery:
+    """Provides ``IPublisher`` to the streams and ``IBusListener`` to the bus."""
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        bus: IBus,
+        settings: Settings,
+        clock: IClock,
+        wall_clock: Callable[[], float],
+        metrics: Metrics,
+    ) -> None:
+        self._bus = bus
+        self._clock = clock
+        self._wall_clock = wall_clock
+        self.buffer_s = settings.buffer_duration_ms / 1000
+        self._inflight_max_bytes = settings.publish_inflight_bytes
+        self._reply_timeout_s = settings.publish_reply_timeout_s
+        self._inflight: deque[tuple[Lane, Frame]] = deque()
+        self._inflight_bytes = 0
+        self.is_up = False
+        self._down_reason = "connecting"
+        self._progress_at = 0.0
+        self._reply_call: IDelayedCall | None = None
+        self._gap_call: IDelayedCall | None = None
+        self._gapped: dict[Lane, None] = {}
+        self._refusals_logged: set[str] = set()
+        self._stop_call: IDelayedCall | None = None
+        self._stopped: list[Deferred[int]] | None = None
+        self._left: int | None = None
+        self.metrics = metrics
+        self.seconds = clock.seconds
+        self.held_bytes = 0
+        self.held_max_bytes = settings.publish_buffer_bytes
+        self.held_frames = 0
+        self.order: OrderedDict[Lane, None] = OrderedDict()
+        self.flush_call: IDelayedCall | None = None
+        metrics.read_gauge("queue_frames", lambda: self.held_frames - len(self._inflight))
+        metrics.read_gauge("queue_bytes", lambda: self.held_bytes)
+        metrics.read_gauge("inflight_bytes", lambda: self._inflight_bytes)
+
+    # --- IPublisher
+
+    def open_lane(self, facts: StreamFacts, sink: IStreamSink) -> Lane:
+        """Open the way for one stream."""
+        audio_max_bytes = int(facts.audio.bytes_per_s * self.buffer_s)
+        return Lane(self, self._bus.prepare(facts), facts, sink, audio_max_bytes)
+
+    @property
+    def ready(self) -> str | None:
+        """``None`` when the bus takes frames, else the reason why not."""
+        return None if self.is_up else self._down_reason
+
+    def start(self) -> None:
+        """Begin to connect, in the background."""
+        self._bus.start(self)
+
+    def stop(self, deadline_s: float) -> Deferred[int]:
+        """Deliver what is pending, for ``deadline_s`` at most, then close the bus.
+
+        Fires with the number of audio frames the bus has not confirmed.
+        """
+        if self._left is not None:
+            return succeed(self._left)
+        done: Deferred[int] = Deferred()
+        if self._stopped is not None:
+            self._stopped.append(done)
+            return done
+        self._stopped = [done]
+        self._stop_call = self._clock.callLater(deadline_s, self._finish)
+        self._finish_if_empty()
+        return done
+
+    # --- what the lanes call
+
+    def wall_ms(self) -> int:
+        """Milliseconds since the epoch."""
+        return int(self._wall_clock() * 1000)
+
+    def gapped(self, lane: Lane) -> None:
+        """``lane`` has dropped frames it has not reported yet."""
+        self._gapped[lane] = None
+        if self._gap_call is None:
+            self._gap_call = self._clock.callLater(GAP_INTERVAL_S, self._report_gaps)
+
+    def sink_failed(self, first: bool) -> None:
+        """A stream raised while it was told about its frames; called from the ``except``."""
+        self.metrics.errors["internal", "publishing"] += 1
+        if first:
+            self._log.failure("A stream failed to take note of its frames", event="sink_failed")
+
+    # --- IBusListener
+
+    def bus_up(self) -> None:
+        """Connected, authenticated, empty: send."""
+        self.is_up = True
+        self._refusals_logged.clear()
+        self.metrics.bus_up = 1
+        self.metrics.bus_connects += 1
+        self._log.info("The bus is up", event="bus_up", bus=self._bus.name, queued=self.held_frames)
+        self.arm_flush()
+
+    def bus_down(self, reason: str) -> None:
+        """The connection is gone, or an attempt to connect failed."""
+        if self.is_up or reason != self._down_reason:
+            # Once for each new reason: an outage of an hour is a few lines, not one per attempt.
+            self._log.warn("The bus is down", event="bus_down", bus=self._bus.name, reason=reason)
+        self.is_up = False
+        self._down_reason = reason
+        self.metrics.bus_up = 0
+        self.metrics.bus_disconnects[reason] += 1
+        while self._inflight:
+            lane, frame = self._inflight.pop()
+            lane.put_back(frame)
+            self.order[lane] = None
+            self.order.move_to_end(lane, last=False)
+        self._inflight_bytes = 0
+
+    def bus_confirmed(self, count: int) -> None:
+        """The oldest ``count`` messages in flight have been taken."""
+        now = self._progress_at = self.seconds()
+        metrics, inflight = self.metrics, self._inflight
+        observe = metrics.publish_latency.observe
+        while count and inflight:
+            count -= 1
+            lane, (seq, _, payload, submitted) = inflight.popleft()
+            size_bytes = len(payload)
+            self._inflight_bytes -= size_bytes + OVERHEAD_BYTES
+            self.held_bytes -= size_bytes + OVERHEAD_BYTES
+            self.held_frames -= 1
+            if seq:
+                metrics.frames_published += 1
+                observe(now - submitted)
+                lane.confirm(seq, size_bytes)
+            else:
+                metrics.events_published += 1
+        if count:
+            # More answers than questions: what is confirmed can no longer be told.
+            self._bus.drop_connection("protocol")
+        self._went_on()
+
+    def bus_refused(self, reason: str) -> None:
+        """The oldest message in flight was refused for good."""
+        if not self._inflight:
+            self._bus.drop_connection("protocol")
+            return
+        self._progress_at = self.seconds()
+        lane, frame = self._inflight.popleft()
+        cost_bytes = len(frame[2]) + OVERHEAD_BYTES
+        self._inflight_bytes -= cost_bytes
+        self.held_bytes -= cost_bytes
+        self.held_frames -= 1
+        self.metrics.bus_refused[reason] += 1
+        if reason not in self._refusals_logged:
+            self._refusals_logged.add(reason)
+            self._log.warn("The bus refuses messages", event="bus_refused", bus=self._bus.name, reason=reason)
+        if frame[0]:
+            lane.lose(frame, "refused")
+        else:
+            self.metrics.events_dropped += 1
+        self._went_on()
+
+    def bus_writable(self) -> None:
+        """The transport takes bytes again."""
+        self.arm_flush()
+
+    # --- sending
+
+    def arm_flush(self) -> None:
+        """Send within COALESCE_S, unless something else has to happen first and will call this."""
+        if (
+            self.flush_call is None
+            and self.is_up
+            and self.order
+            and self._bus.writable
+            and self._inflight_bytes < self._inflight_max_bytes
+        ):
+            self.flush_call = self._clock.callLater(COALESCE_S, self._flush)
+
+    def _flush(self) -> None:
+        """Send in one write all that may be sent now."""
+        self.flush_call = None
+        if not self.is_up or not self._bus.writable:
+            return
+        order, inflight = self.order, self._inflight
+        if not inflight:
+            self._progress_at = self.seconds()
+        batch: list[tuple[Any, int, int, bytes]] = []
+        inflight_bytes = self._inflight_bytes
+        while order and inflight_bytes < self._inflight_max_bytes:
+            lane, _ = order.popitem(last=False)
+            frame = lane.ring.popleft()
+            if lane.ring:
+                order[lane] = None
+            seq, timestamp_ms, payload, _ = frame
+            if seq:
+                lane.unsent_audio -= 1
+            inflight_bytes += len(payload) + OVERHEAD_BYTES
+            inflight.append((lane, frame))
+            batch.append((lane.prepared, seq, timestamp_ms, payload))
+        self._inflight_bytes = inflight_bytes
+        if batch:
+            if self._reply_call is None:
+                self._reply_call = self._clock.callLater(self._reply_timeout_s, self._check_reply)
+            self.metrics.bus_writes += 1
+            self.metrics.bus_bytes += self._bus.send(batch)
+
+    def _check_reply(self) -> None:
+        """Cut a connection that has answered nothing for too long; else look again in time."""
+        self._reply_call = None
+        if not self._inflight:
+            return
+        remaining_s = self._progress_at + self._reply_timeout_s - self.seconds()
+        if remaining_s > 0:
+            self._reply_call = self._clock.callLater(remaining_s, self._check_reply)
+        else:
+            self._bus.drop_connection("timeout")
+
+    def _went_on(self) -> None:
+        if self.order:
+            self.arm_flush()
+        if self._stopped is not None:
+            self._finish_if_empty()
+
+    def _report_gaps(self) -> None:
+        self._gap_call = None
+        gapped, self._gapped = self._gapped, {}
+        for lane in gapped:
+            lane.report_gaps()
+
+    # --- the end
+
+    def _finish_if_empty(self) -> None:
+        if self.held_frames or self._stop_call is None:
+            return
+        # A stream that hears of its last gap may still have something to say.
+        self._report_gaps()
+        if not self.held_frames:
+            self._stop_call.cancel()
+            self._finish()
+
+    def _finish(self) -> None:
+        self._stop_call = None
+        self._report_gaps()
+        left = sum(1 for _, frame in self._inflight if frame[0])
+        left += sum(1 for lane in self.order for frame in lane.ring if frame[0])
+        for call in (self.flush_call, self._reply_call, self._gap_call):
+            if call is not None and call.active():
+                call.cancel()
+        self._bus.stop().addErrback(self._stop_failed).addCallback(self._bus_stopped, left)
+
+    def _stop_failed(self, failure: Failure) -> None:
+        self._log.failure("The bus could not be closed", failure, event="bus_stop_failed")
+
+    def _bus_stopped(self, _result: None, left: int) -> None:
+        self.is_up = False
+        self._down_reason = "stopped"
+        self.metrics.bus_up = 0
+        self._left = left
+        for done in self._stopped or ():
+            done.callback(left)

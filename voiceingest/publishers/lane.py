@@ -1,0 +1,211 @@
+"""One stream's share of the delivery: its unsent frames, its bounds, its ledger.
+
+A lane and its delivery are two halves of one thing: the lane keeps the shared figures (bytes held,
+lanes that have something to send) by itself, since a frame is to cost few calls.
+
+The ledger, in frames, as the sink sees it at any time:
+``handed over = confirmed + dropped + pending``. A frame that was dropped and has not been reported
+yet counts as pending, so a stream whose ``pending`` is 0 has heard everything.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Any, Final
+
+from ..interfaces import IStreamSink, StreamFacts
+from ..limits import QUEUED_FRAME_OVERHEAD_BYTES as OVERHEAD_BYTES
+from ..wire.envelope import encode_event
+
+if TYPE_CHECKING:
+    from .delivery import Delivery
+
+# (seq, timestamp_ms, payload, monotonic second it was handed over); seq 0 is an event.
+Frame = tuple[int, int, bytes, float]
+
+# Unsent events of one stream. Few in a call's life; more can only come from a long outage, when
+# every quarter of a second brings a gap: the oldest are then dropped and counted.
+EVENTS_PER_LANE_MAX_COUNT: Final = 64
+
+# Ranges of dropped frames kept before they are reported without waiting for the interval.
+GAPS_PER_LANE_MAX_COUNT: Final = 64
+
+
+class Lane:
+    """The way of one stream to the bus (``ILane``). Made by ``Delivery.open_lane``."""
+
+    __slots__ = (
+        "_audio_bytes",
+        "_audio_max_bytes",
+        "_closed",
+        "_delivery",
+        "_facts",
+        "_gapped",
+        "_gaps",
+        "_sink",
+        "_sink_failed",
+        "pending",
+        "prepared",
+        "ring",
+        "unsent_audio",
+    )
+
+    def __init__(
+        self, delivery: Delivery, prepared: Any, facts: StreamFacts, sink: IStreamSink, audio_max_bytes: int
+    ) -> None:
+        self._delivery = delivery
+        self._facts = facts
+        self._sink = sink
+        self._sink_failed = False
+        self._closed = False
+        # Unconfirmed audio, in flight included: the "circular buffer" of the stream.
+        self._audio_bytes = 0
+        self._audio_max_bytes = audio_max_bytes
+        self.unsent_audio = 0
+        # Dropped and not yet reported: (first, last, reason) in the order they were dropped.
+        self._gaps: list[tuple[int, int, str]] = []
+        self._gapped = 0
+        self.pending = 0
+        self.prepared = prepared
+        self.ring: deque[Frame] = deque()
+
+    # --- ILane: what the stream calls
+
+    def publish(self, seq: int, timestamp_ms: int, audio: bytes) -> None:
+        """Hand over one frame. Never blocks, never raises; the sink hears what became of it."""
+        self.pending += 1
+        self._audio_bytes += len(audio)
+        frame = (seq, timestamp_ms, audio, self._delivery.seconds())
+        if self._closed:
+            self.lose(frame, "closed")
+            self.report_gaps()
+        else:
+            self.unsent_audio += 1
+            self._queue(frame)
+
+    def publish_event(self, event: str, fields: dict[str, Any]) -> None:
+        """Put an event of this stream on the events channel, in order with its frames.
+
+        Raises: ``TypeError``, ``ValueError`` for fields that JSON cannot hold.
+        """
+        delivery, facts = self._delivery, self._facts
+        timestamp_ms = delivery.wall_ms()
+        payload = encode_event(event, facts.tenant_id, facts.interaction_id, timestamp_ms, fields)
+        ring = self.ring
+        if len(ring) - self.unsent_audio >= EVENTS_PER_LANE_MAX_COUNT:
+            self._remove(next(place for place, frame in enumerate(ring) if not frame[0]))
+            delivery.metrics.events_dropped += 1
+        self._queue((0, timestamp_ms, payload, delivery.seconds()))
+
+    def close(self) -> None:
+        """No more frames will come: one that does is dropped. Events are still taken."""
+        self._closed = True
+        self.report_gaps()
+
+    # --- what the delivery calls
+
+    def put_back(self, frame: Frame) -> None:
+        """A frame in flight whose fate is unknown is the next one to send again."""
+        self.ring.appendleft(frame)
+        if frame[0]:
+            self.unsent_audio += 1
+
+    def confirm(self, seq: int, size_bytes: int) -> None:
+        """The bus has taken the audio frame ``seq``."""
+        self._audio_bytes -= size_bytes
+        if self._gaps:
+            self.report_gaps()
+        self.pending -= 1
+        try:
+            self._sink.confirmed(seq)
+        except Exception:
+            self._blame_sink()
+
+    def lose(self, frame: Frame, reason: str) -> None:
+        """Account for an audio frame that will never be on the bus and is held no more."""
+        seq, _, audio, _ = frame
+        self._audio_bytes -= len(audio)
+        self._delivery.metrics.frames_dropped[reason] += 1
+        gaps = self._gaps
+        if gaps and gaps[-1][1] + 1 == seq and gaps[-1][2] == reason:
+            gaps[-1] = (gaps[-1][0], seq, reason)
+        else:
+            gaps.append((seq, seq, reason))
+        self._gapped += 1
+        self._delivery.gapped(self)
+
+    def report_gaps(self) -> None:
+        """Tell the sink about every frame dropped since the last time, as ranges."""
+        # The sink may publish, and so drop, from inside the call: take the list first.
+        gaps, self._gaps = self._gaps, []
+        for first_seq, last_seq, reason in gaps:
+            count = last_seq - first_seq + 1
+            self._gapped -= count
+            self.pending -= count
+            try:
+                self._sink.dropped(first_seq, last_seq, reason)
+            except Exception:
+                self._blame_sink()
+
+    # --- bounds
+
+    def _queue(self, frame: Frame) -> None:
+        """Take a frame in, and stand in the delivery's queue unless nothing of it could be kept."""
+        delivery, ring = self._delivery, self.ring
+        ring.append(frame)
+        delivery.held_bytes += len(frame[2]) + OVERHEAD_BYTES
+        delivery.held_frames += 1
+        if self._audio_bytes > self._audio_max_bytes or delivery.held_bytes > delivery.held_max_bytes:
+            self._make_room()
+            if not ring:
+                delivery.order.pop(self, None)
+                return
+        delivery.order[self] = None
+        if delivery.flush_call is None:
+            delivery.arm_flush()
+
+    def _make_room(self) -> None:
+        """Drop the oldest unsent audio of this stream until its bounds hold.
+
+        Under the stream's own bounds one frame is always kept, however large it is. Under the bound
+        over all streams nothing is: the stream that pushes past it pays, with the new frame last.
+        """
+        delivery, ring = self._delivery, self.ring
+        while self.unsent_audio and (
+            delivery.held_bytes > delivery.held_max_bytes
+            or (self.pending - self._gapped > 1 and self._holds_too_much())
+        ):
+            # Events stand before the oldest audio, but never more than their own bound.
+            frame = self._remove(next(place for place, frame in enumerate(ring) if frame[0]))
+            self.unsent_audio -= 1
+            self.lose(frame, "overflow")
+        if delivery.held_bytes > delivery.held_max_bytes:
+            # No audio is left to give: what pushed past the bound is an event, the newest frame.
+            self._remove(len(ring) - 1)
+            delivery.metrics.events_dropped += 1
+        if len(self._gaps) > GAPS_PER_LANE_MAX_COUNT:
+            self.report_gaps()
+
+    def _holds_too_much(self) -> bool:
+        """Whether the oldest unsent audio has had its time.
+
+        By its length while the bus is down. By its age while it is up: a caller that catches up
+        hands over ten seconds of audio at once, and a bus that takes them need lose none.
+        """
+        if self._audio_bytes <= self._audio_max_bytes:
+            return False
+        delivery = self._delivery
+        oldest = next(frame for frame in self.ring if frame[0])
+        return not delivery.is_up or delivery.seconds() - oldest[3] > delivery.buffer_s
+
+    def _remove(self, place: int) -> Frame:
+        frame = self.ring[place]
+        del self.ring[place]
+        self._delivery.held_bytes -= len(frame[2]) + OVERHEAD_BYTES
+        self._delivery.held_frames -= 1
+        return frame
+
+    def _blame_sink(self) -> None:
+        """Count a sink that raises; log it once, or a broken one would log for every frame."""
+        self._delivery.sink_failed(first=not self._sink_failed)
+        self._sink_failed = True
