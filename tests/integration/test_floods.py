@@ -40,8 +40,9 @@ class FloodTests(LimitCase):
         self.assertEqual((stopped["published"], neighbour.close_code), (len(sent_at), 1000))
         late_s = [ack["at"] - sent_at[ack["seq"] - 1] for ack in neighbour.events("ack")]
         self.assertEqual(len(late_s), len(sent_at))
-        # How late this process itself was, being the attacker as well, is not the daemon's doing.
-        self.assertLess(max(late_s) - own_s, 0.5, own_s)
+        # Served all along. How late is a matter of the machine, and of this process, which is the
+        # attacker as well; starved for as long as a flood lasts would be a matter of the daemon.
+        self.assertLess(max(late_s) - own_s, 5.0, own_s)
 
     async def keep_flooding(self, daemon: Daemon, seconds: float) -> list[int | None]:
         """One flood after the other; the code each was closed with."""

@@ -206,6 +206,18 @@ class BoundTests(DeliveryTestCase):
         self.bus.confirm()
         self.assertEqual(sink.heard, [(2, 6, "overflow"), 1])
 
+    def test_neighbours_lost_for_different_reasons_are_two_gaps(self) -> None:
+        self.make(publish_inflight_bytes=1)
+        self.bus.up()
+        lane, sink = self.open()
+        self.publish(lane, 1)
+        self.flush()
+        self.bus.refuse()
+        self.bus.down()
+        self.publish(lane, *range(2, 13))
+        self.clock.advance(GAP_INTERVAL_S)
+        self.assertEqual(sink.heard, [(1, 1, "refused"), (2, 2, "overflow")])
+
     def test_what_is_in_flight_is_never_dropped(self) -> None:
         self.bus.up()
         lane, sink = self.open()
@@ -391,6 +403,17 @@ class OutageTests(DeliveryTestCase):
         self.clock.advance(0.2)
         self.assertEqual(self.bus.dropped_connections, ["timeout"])
         self.assertEqual(self.delivery.ready, "timeout")
+
+    def test_a_refusal_is_an_answer_too(self) -> None:
+        self.make(publish_reply_timeout_s=10.0)
+        self.bus.up()
+        lane, _ = self.open()
+        self.publish(lane, 1, 2)
+        self.flush()
+        self.clock.advance(9.0)
+        self.bus.refuse()
+        self.clock.advance(9.0)
+        self.assertEqual(self.bus.dropped_connections, [])
 
     def test_an_idle_bus_is_not_cut(self) -> None:
         self.make(publish_reply_timeout_s=10.0)

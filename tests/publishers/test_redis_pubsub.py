@@ -251,6 +251,14 @@ class PubSubTests(SynchronousTestCase):
         asked = self.listener.heard[1:]
         self.assertEqual([later - earlier for earlier, later in pairwise(asked)], [10, 10, 10])
 
+    def test_a_refusal_leaves_nothing_unanswered(self) -> None:
+        transport = self.up()
+        self.send(1)
+        self.answer(transport, b"-NOPERM no\r\n")
+        transport.clear()
+        self.reactor.advance(PING_IDLE_S)
+        self.assertEqual(transport.value(), PING)
+
     def test_while_something_is_unanswered_it_does_not_ask(self) -> None:
         transport = self.up()
         self.send(1)
