@@ -140,6 +140,9 @@ def main() -> None:
         profile.print_stats("tottime")
     frames = metrics.frames_published - before
     dropped = sum(sink.dropped_count for sink in load.sinks)
+    # A reactor that was only crashed keeps its threads; this run ends it properly.
+    reactor.callLater(0, lambda: delivery.stop(1.0).addBoth(lambda _: reactor.stop()))
+    reactor.run(installSignalHandlers=False)
     per_frame = [1e6 * part / frames for part in (user_s, system_s, idle_per_s * options.seconds)]
     sys.stdout.write(
         f"{frames} frames of {options.bytes} B, {frames / options.seconds:.0f}/s, {dropped} dropped, "

@@ -386,3 +386,21 @@ class BetweenTwoLooks(SynchronousTestCase):
         deadlines.wake(due, clock.seconds())
         clock.advance(0)
         self.assertEqual(len(woken), 1)
+
+
+class AlwaysLate(SynchronousTestCase):
+    """A machine without a second to spare needs its deadlines most."""
+
+    def test_one_grace_for_each_stall(self) -> None:
+        clock = Clock()
+        deadlines = Deadlines(clock)
+        woken: list[float] = []
+
+        def due(now: float) -> float:
+            woken.append(now)
+            return now + 5.0
+
+        deadlines.wake(due, 5.0)
+        for _ in range(30):
+            clock.advance(2.1)
+        self.assertGreater(len(woken), 5)

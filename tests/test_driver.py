@@ -979,3 +979,44 @@ class AnyOrder(SynchronousTestCase):
         run_state_machine_as_test(
             Machine, settings=settings(deadline=None, max_examples=120, stateful_step_count=40)
         )
+
+
+class ErrorEvents(SynchronousTestCase):
+    """Whoever follows the events of a stream hears of its errors, but not of every one in a flood."""
+
+    def test_an_error_that_ends_the_stream(self) -> None:
+        world = World(idle_timeout_s=5.0)
+        _, _, lane = world.live()
+        world.pump(6)
+        names = [event for event, _ in lane.events]
+        self.assertEqual(names, ["started", "error", "stopped"])
+        self.assertEqual(dict(lane.events)["error"], {"code": "idle_timeout"})
+
+    def test_a_flood_of_errors_is_one_a_second(self) -> None:
+        world = World()
+        driver, far, lane = world.live()
+        for _ in range(60):
+            driver.frame(b"odd")
+        self.assertEqual(sum(event == "error" for event, _ in lane.events), 10)
+        self.assertEqual(sum(event == "error" for event, _ in far.said), 60)
+
+    def test_a_shutdown_without_the_bus_says_what_is_pending(self) -> None:
+        world = World()
+        driver, far, _ = world.live()
+        driver.frame(bytes(4))
+        world.registry.drain(1.0)
+        world.pump(7)
+        stopped = dict(far.said)["stopped"]
+        self.assertEqual((stopped["received"], stopped["pending"]), (1, 1))
+        self.assertEqual(far.closed, (1001, "draining"))
+
+
+class Sizes(SynchronousTestCase):
+    """Audio has a limit of its own."""
+
+    def test_a_frame_over_the_limit_of_audio(self) -> None:
+        world = World(max_frame_bytes=100)
+        driver, far, _ = world.live()
+        driver.frame(bytes(100))
+        driver.frame(bytes(102))
+        self.assertEqual(far.closed, (1009, "frame_too_big"))

@@ -32,9 +32,9 @@ class FakeStream:
         """Note it."""
         self.hear("finish")
 
-    def refuse(self, error: Draining) -> None:
+    def cut(self) -> None:
         """Note it."""
-        self.hear(f"refuse {error.code}")
+        self.hear("cut")
 
 
 class Case(SynchronousTestCase):
@@ -145,7 +145,7 @@ class Leaving(Case):
         fired = self.drain(30.0)
         self.clock.advance(30.0)
         self.clock.advance(FLUSH_GRACE_S)
-        self.assertEqual(stream.told, ["goaway 30", "finish", "refuse draining"])
+        self.assertEqual(stream.told, ["goaway 30", "finish", "cut"])
         self.assertEqual(late.told, stream.told)
         self.assertEqual((fired, self.clock.getDelayedCalls()), ([None], []))
         self.registry.gone(stream)

@@ -87,7 +87,8 @@ class Deadlines:
 
     def _fire(self) -> None:
         now = self._clock.seconds()
-        stalled = now - self._timer_at > STALLED_S
+        # One grace for each stall: where every turn is late, deadlines are needed most.
+        stalled = not self._holding and now - self._timer_at > STALLED_S
         self._timer, self._timer_at = None, float("inf")
         # Nothing that is asked for meanwhile moves the timer: a busy daemon would never come to
         # the end of its grace.

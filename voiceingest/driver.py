@@ -6,8 +6,6 @@ path is :meth:`StreamDriver.frame`: plain calls, no Deferred, no task, no log li
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -15,7 +13,6 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from .audio import AudioFormat
-from .deadlines import Deadlines
 from .errors import (
     Draining,
     FlushTimeout,
@@ -25,34 +22,18 @@ from .errors import (
     Unauthenticated,
     VoiceIngestError,
 )
-from .interfaces import Claims, IAuthenticator, IClock, IFarEnd, ILane, IPublisher, StreamFacts
-from .metrics import Metrics
-from .registry import Registry
-from .stream import Authority, State, Step, Stream, StreamRules, TokenBucket, Wake
+from .house import House, Silence
+from .interfaces import Claims, IFarEnd, ILane, StreamFacts
+from .stream import State, Step, Stream, TokenBucket, Wake
 
 # Fresh tokens a stream may offer: each costs a signature check of about 50 us.
 _AUTH_PER_S, _AUTH_BURST = 0.5, 5.0
 
+# Errors of a stream that are put on the events channel: a caller that errs at full speed is one
+# event a second there, not four hundred.
+_ERROR_EVENTS_PER_S, _ERROR_EVENTS_BURST = 1.0, 10.0
+
 _NORMAL = (1000, "")
-
-
-@dataclass(frozen=True, slots=True)
-class House:
-    """What every stream shares; built once by ``service``."""
-
-    rules: StreamRules
-    publisher: IPublisher
-    registry: Registry
-    authenticator: IAuthenticator
-    deadlines: Deadlines
-    clock: IClock
-    wall_clock: Callable[[], float]
-    metrics: Metrics
-
-    def authority(self, claims: Claims) -> Authority:
-        """The claims with their expiry as a time from now, which no step of the wall clock moves."""
-        left = claims.expires_at - self.wall_clock()
-        return Authority(claims.subject, claims.tenant_id, claims.interaction_id, left)
 
 
 class StreamDriver:
@@ -61,7 +42,7 @@ class StreamDriver:
     _log = Logger()
 
     def __init__(self, far: IFarEnd, claims: Claims, house: House) -> None:
-        self._far = far
+        self._far: IFarEnd = far
         self._house = house
         self._now = house.clock.seconds
         self._wall = house.wall_clock
@@ -71,6 +52,7 @@ class StreamDriver:
         self._acks_read = not house.rules.ack_published
         self._lane: ILane | None = None
         self._auths = TokenBucket(_AUTH_PER_S, _AUTH_BURST, now)
+        self._error_events = TokenBucket(_ERROR_EVENTS_PER_S, _ERROR_EVENTS_BURST, now)
         self._farewell = _NORMAL
         self._verifying: Deferred[Any] | None = None
         self._why_ended = ""
@@ -156,8 +138,7 @@ class StreamDriver:
 
     def refuse(self, error: VoiceIngestError) -> None:
         """Answer what cannot be acted on; end the stream when the error says so."""
-        self._metrics.errors[error.code, self._far.transport_name] += 1
-        self._far.say_error(error)
+        self._tell(error)
         if error.closes:
             self._end(Step.CUT, error.code)
             self._far.close(error.close_code, error.code)
@@ -169,8 +150,7 @@ class StreamDriver:
 
     def refused(self, error: VoiceIngestError) -> None:
         """The connection closes with ``error`` by itself: say it and end."""
-        self._metrics.errors[error.code, self._far.transport_name] += 1
-        self._far.say_error(error)
+        self._tell(error)
         self._end(Step.CUT, error.code)
 
     def lost(self, code: int) -> None:
@@ -184,6 +164,7 @@ class StreamDriver:
         # Last: where it was the last one, a shutdown goes on from here, and ends the bus.
         self._house.registry.gone(self)
         self._note("connection closed", "connection_closed", close_code=code)
+        self._far = Silence(self._far)
 
     # --- from the registry
 
@@ -202,6 +183,12 @@ class StreamDriver:
             self._farewell = (Draining.close_code, Draining.code)
             self._why_ended = Draining.code
             self.stop()
+
+    def cut(self) -> None:
+        """The bus did not confirm the last frames before the shutdown: say how many."""
+        if self.stream.state is State.STOPPING:
+            self._far.say("stopped", seq=self.stream.seq, **self.stream.ledger.summary())
+        self.refuse(Draining())
 
     # --- from the bus
 
@@ -270,7 +257,13 @@ class StreamDriver:
             self._log.failure("a token could not be checked", failure, event="auth_failed")
         if not isinstance(error, VoiceIngestError) or isinstance(error, Unauthenticated):
             error = TokenRefused()
+        self._tell(error)
+
+    def _tell(self, error: VoiceIngestError) -> None:
+        """Count an error, say it to the caller, and to whoever follows the events of the stream."""
         self._metrics.errors[error.code, self._far.transport_name] += 1
+        if self._lane is not None and (error.closes or self._error_events.take(1, self._now()) == 0.0):
+            self._lane.publish_event("error", {"code": error.code})
         self._far.say_error(error)
 
     def _note(self, text: str, event: str, **fields: Any) -> None:
@@ -285,9 +278,8 @@ class StreamDriver:
         try:
             wake = self.stream.wake(now)
         except FlushTimeout as error:
-            self._far.say_error(error)
+            self._tell(error)
             self._far.say("stopped", seq=self.stream.seq, **self.stream.ledger.summary())
-            self._metrics.errors[error.code, self._far.transport_name] += 1
             self._end(Step.CUT, error.code)
             self._far.close(error.close_code, error.code)
         except VoiceIngestError as error:

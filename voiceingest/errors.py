@@ -329,12 +329,6 @@ class FlushTimeout(DownstreamError):
     code = "flush_timeout"
 
 
-class BusUnavailable(DownstreamError):
-    """The bus does not answer."""
-
-    code = "bus_unavailable"
-
-
 class KeysUnavailable(DownstreamError):
     """No key to verify tokens with has been loaded yet."""
 
@@ -384,12 +378,6 @@ class PortUnavailable(OperatorError):
     """A port cannot be bound."""
 
     code = "port_unavailable"
-
-
-class MissingExtra(OperatorError):
-    """An optional part is not installed."""
-
-    code = "missing_extra"
 
 
 def every_error(root: type[VoiceIngestError] = VoiceIngestError) -> Iterator[type[VoiceIngestError]]:

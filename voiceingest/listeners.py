@@ -24,11 +24,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from twisted.internet.defer import Deferred, ensureDeferred, gatherResults
+from twisted.internet.defer import Deferred, FirstError, ensureDeferred, gatherResults
 from twisted.internet.endpoints import serverFromString, wrapServerTLS
 from twisted.internet.error import AlreadyListened, CannotListenError
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStreamServerEndpoint
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from .errors import PortUnavailable, SettingsError
 from .limits import LISTEN_BACKLOG_COUNT
@@ -231,7 +232,12 @@ class Listener:
         """Accept nothing more. Connections that are open stay."""
         ports, self._ports = self._ports, []
         closed = [Deferred.fromCoroutine(_stop_listening(port)) for port in ports]
-        return gatherResults(closed).addCallback(lambda _: None)
+        # A stop that is cut short is a cancellation, not a failure of one of several.
+        return gatherResults(closed, consumeErrors=True).addCallbacks(lambda _: None, _first_reason)
+
+
+def _first_reason(failure: Failure) -> Failure:
+    return failure.value.subFailure if isinstance(failure.value, FirstError) else failure
 
 
 async def _stop_listening(port: IListeningPort) -> None:

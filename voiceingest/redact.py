@@ -49,7 +49,7 @@ _RULES: Final = tuple(
     )
 )
 
-_NUMBER_ALONE: Final = re.compile(r"(?<![0-9A-Za-z])[0-9]{10,15}(?![0-9A-Za-z])")
+_NUMBER_ALONE: Final = re.compile(r"(?<![0-9a-fA-F])[0-9]{10,15}(?![0-9a-fA-F])")
 _SECRET_NAME: Final = re.compile(rf"{_SECRET_WORD}s?$|^(?:audio|payload|jwt|pem)$", re.IGNORECASE)
 
 

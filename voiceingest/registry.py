@@ -24,8 +24,8 @@ class IStream(Protocol):
     def finish(self) -> None:
         """Take no more, flush, close."""
 
-    def refuse(self, error: Draining) -> None:
-        """End now."""
+    def cut(self) -> None:
+        """End now, and say what is still pending."""
 
 
 class Registry:
@@ -103,7 +103,7 @@ class Registry:
 
     def _cut(self) -> None:
         self._log.warn("streams left at the deadline", event="drain_cut", connections=len(self._connected))
-        self._each(lambda stream: stream.refuse(Draining()))
+        self._each(lambda stream: stream.cut())
         self._drained()
 
     def _each(self, call: Callable[[IStream], None]) -> None:

@@ -24,14 +24,15 @@ from .auth import make_authenticator
 from .auth.tickets import Tickets
 from .config import Settings
 from .deadlines import Deadlines
-from .driver import House
 from .gate import Gate
 from .health import Health
+from .house import House
 from .http.site import make_admin_site, make_public_site
 from .http.tickets import TICKET_PATH, TicketResource
 from .http.upgrade import UpgradeResource
 from .interfaces import IBus
 from .lifecycle import Child, Daemon, LagSampler, Outcome, Reloads
+from .limits import CONTROL_MAX_BYTES
 from .listeners import Listener, admin_places, public_places
 from .logs import ILogStream, JsonLog, attach_stdlib
 from .metrics import Metrics
@@ -74,9 +75,10 @@ def make_service(
     metrics = Metrics()
     log = _make_log(settings, metrics, wall_clock, log_stream or sys.stdout)
 
-    authenticator = make_authenticator(settings, reactor, wall_clock, metrics)
+    authenticator = make_authenticator(settings, reactor, wall_clock, metrics, read_settings=read_settings)
     make_bus = make_bus or catalog.load(catalog.BUSES[urlsplit(settings.bus_url).scheme])
-    delivery = Delivery(make_bus(settings, reactor, metrics), settings, reactor, wall_clock, metrics)
+    bus = make_bus(settings, reactor, metrics)
+    delivery = Delivery(bus, settings, reactor, wall_clock, metrics)
     registry = Registry(reactor)
     deadlines = Deadlines(reactor)
     house = House(
@@ -84,10 +86,8 @@ def make_service(
     )
 
     lag = LagSampler(reactor, metrics.reactor_lag)
-    health = Health(reactor, metrics)
-    health.register("reactor", lambda: lag.ready)
-    health.register("bus", lambda: delivery.ready)
-    health.register("keys", lambda: authenticator.ready)
+    checks = {"reactor": lag, bus.name: delivery, "keys": authenticator}
+    health = _make_health(checks, reactor, metrics)
 
     def begin_stop() -> None:
         daemon.begin_stop()
@@ -106,17 +106,18 @@ def make_service(
     flush = partial(delivery.stop, flush_s)
     drain = partial(registry.drain, settings.drain_deadline_s)
     drain_s = settings.drain_deadline_s + FLUSH_GRACE_S + MARGIN_S
+    children = [
+        _log_part(log),
+        Child(lag),
+        Child(admin),
+        Child(Part("bus", delivery.start, flush), stop_deadline_s=flush_s + MARGIN_S),
+        Child(Part("keys", authenticator.start, authenticator.stop)),
+        Child(Part("deadlines", stop=deadlines.stop)),
+        Child(Part("streams", stop=drain), stop_deadline_s=drain_s),
+        Child(public),
+    ]
     daemon = Daemon(
-        [
-            _log_part(log),
-            Child(lag),
-            Child(admin),
-            Child(Part("bus", delivery.start, flush), stop_deadline_s=flush_s + MARGIN_S),
-            Child(Part("keys", authenticator.start, authenticator.stop)),
-            Child(Part("deadlines", stop=deadlines.stop)),
-            Child(Part("streams", stop=drain), stop_deadline_s=drain_s),
-            Child(public),
-        ],
+        children,
         reactor,
         metrics.errors,
         environ=environ,
@@ -133,6 +134,14 @@ def make_service(
         observer=log,
     )
     return daemon
+
+
+def _make_health(checks: Mapping[str, Any], reactor: Any, metrics: Metrics) -> Health:
+    """``checks`` are parts with a ``ready``: ``None``, or the reason why not."""
+    health = Health(reactor, metrics)
+    for name, part in checks.items():
+        health.register(name, partial(getattr, part, "ready"))
+    return health
 
 
 def _make_log(
@@ -165,13 +174,15 @@ def _stream_rules(settings: Settings) -> StreamRules:
         auth_expiring_lead_s=settings.auth_expiring_lead_s,
         auth_leeway_s=settings.jwt_leeway_s,
         realtime_factor=settings.ingest_max_realtime_factor,
+        max_frame_bytes=settings.max_frame_bytes,
     )
 
 
 def _make_resources(house: House, settings: Settings, reactor: Any) -> dict[str, IResource]:
     """What is on the public site beside health: the WebSocket dialects and the tickets for them."""
     rules = SocketRules(
-        max_message_bytes=settings.max_frame_bytes,
+        # A message may also be text: the limit for audio is the stream's.
+        max_message_bytes=max(settings.max_frame_bytes, CONTROL_MAX_BYTES),
         ping_interval_s=settings.ping_interval_s,
         ping_timeout_s=settings.ping_timeout_s,
         write_timeout_s=settings.write_timeout_s,

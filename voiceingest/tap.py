@@ -150,6 +150,12 @@ class SyslogLines:
         """Nothing is held back."""
 
 
+def _ignore_rotation() -> None:
+    """SIGUSR1 means "begin a new log file", and there is none: unhandled it would end the daemon."""
+    if signal.getsignal(signal.SIGUSR1) == signal.SIG_DFL:
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+
+
 def _rotate_on_signal(log_file: LogFile) -> None:
     """SIGUSR1 begins a new log file, as it does with twistd's own log."""
     from twisted.internet import reactor
@@ -167,12 +173,14 @@ def open_log(twistd: Mapping[str, Any]) -> Any:
     Raises: ``OperatorError`` when it cannot be written.
     """
     if twistd.get("syslog"):
+        _ignore_rotation()
         return SyslogLines(twistd.get("prefix") or "voiceingest")
     name = twistd.get("logfile")
     foreground = twistd.get("nodaemon") or twistd.get("debug")
     if name == "-" and not foreground:
         raise OperatorError("a daemon has no standard output to log to: leave --logfile - out, or say -n")
     if name == "-" or (foreground and not name):
+        _ignore_rotation()
         return sys.stdout
     path = Path(name or "twistd.log").absolute()
     try:

@@ -56,3 +56,21 @@ class PinnedKeysTests(SynchronousTestCase):
     def test_a_broken_file_fails_the_start(self) -> None:
         self.assertRaises(BadKey, PinnedKeys, RS256, None, self.mktemp_path())
         self.assertRaises(BadKey, PinnedKeys, RS256, None, self.mktemp_path().parent)
+
+
+class TextInTheSettings(SynchronousTestCase):
+    """A key that stands in the settings file itself."""
+
+    def test_it_is_read_again(self) -> None:
+        """SIGHUP: the new text, and the old key where the new one is broken."""
+        first, second = Issuer(), Issuer()
+        texts = [first.public_pem]
+        source = PinnedKeys(["RS256"], first.public_pem, None, lambda: texts[-1])
+        before = source.keys
+        texts.append(second.public_pem)
+        source.reload()
+        self.assertNotEqual(source.keys, before)
+        kept = source.keys
+        texts.append("no key")
+        self.assertRaises(BadKey, source.reload)
+        self.assertIs(source.keys, kept)

@@ -18,7 +18,7 @@ class CheckConfigTests(SynchronousTestCase):
         return path
 
     def run_it(self, *arguments: str | Path, **environ: str) -> Any:
-        return CliRunner(env={"PORT": "", "REDIS_URL": "", **environ}).invoke(
+        return CliRunner(env={"PORT": "", "REDIS_URL": "", "VOICEINGEST_CONFIG": "", **environ}).invoke(
             check_config, [*map(str, arguments)]
         )
 
@@ -42,6 +42,15 @@ class CheckConfigTests(SynchronousTestCase):
     def test_the_environment_counts(self) -> None:
         self.assertEqual(self.run_it(PORT="nonsense").exit_code, 1)
 
+    def test_the_file_of_the_variable_unless_one_is_named(self) -> None:
+        good, bad = self.file("port = 9000\n"), self.file("port = 0\n")
+        by_variable = self.run_it(VOICEINGEST_CONFIG=str(good))
+        self.assertEqual(by_variable.exit_code, 0, by_variable.output)
+        self.assertIn("tcp:9000", by_variable.stdout)
+        self.assertEqual(self.run_it(VOICEINGEST_CONFIG=str(bad)).exit_code, 1)
+        self.assertEqual(self.run_it(good, VOICEINGEST_CONFIG=str(bad)).exit_code, 0)
+        self.assertEqual(self.run_it(bad, VOICEINGEST_CONFIG=str(good)).exit_code, 1)
+
     def test_json(self) -> None:
         bad = json.loads(self.run_it(self.file("port = 0\n"), "--json").stdout)
         self.assertEqual((bad["ok"], len(bad["problems"])), (False, 1))
@@ -62,6 +71,20 @@ class DefaultConfigTests(SynchronousTestCase):
         path.write_text(result.stdout)
         checked = CliRunner(env={"PORT": "", "REDIS_URL": ""}).invoke(check_config, [str(path)])
         self.assertEqual(checked.exit_code, 0, checked.output)
+
+    def test_json_is_every_default_and_no_secret(self) -> None:
+        result = CliRunner(env={"PORT": "9000"}).invoke(default_config, ["--json"])
+        self.assertEqual((result.exit_code, result.stderr), (0, ""))
+        self.assertEqual(len(result.stdout.splitlines()), 1)
+        values = json.loads(result.stdout)
+        self.assertEqual(list(values), list(Settings.model_fields))
+        for name in values:
+            if render.is_secret(name):
+                self.assertIsNone(values[name], name)
+        # What is left is settings again, and the same ones.
+        given = {name: value for name, value in values.items() if value is not None}
+        self.assertEqual(Settings.model_validate(given), Settings())
+        self.assertEqual((values["port"], values["jwt_algorithms"]), (8443, ["RS256"]))
 
 
 class SummaryTests(SynchronousTestCase):

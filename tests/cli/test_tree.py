@@ -56,7 +56,7 @@ class HelpTests(SynchronousTestCase):
             if not isinstance(command, click.Group)
             if not any("--json" in parameter.opts for parameter in command.params)
         }
-        self.assertEqual(without, {"default-config"})
+        self.assertEqual(without, set())
 
     def test_short_help(self) -> None:
         result = CliRunner().invoke(root, ["-h"])

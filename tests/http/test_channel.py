@@ -169,6 +169,12 @@ class Bodies(Channel):
         self.assertEqual(self.refusal(transport)[1], "frame_too_big")
         self.assertEqual(self.root.seen, [])
 
+    def test_a_length_of_many_digits(self) -> None:
+        """int() raises beyond 4300 of them, which stock twisted.web lets escape."""
+        channel, transport = self.connect()
+        channel.dataReceived(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\n")
+        self.assertEqual(self.refusal(transport)[1], "frame_too_big")
+
     def test_one_that_fits(self) -> None:
         """It reaches the resource."""
         channel, transport = self.connect()
@@ -177,6 +183,32 @@ class Bodies(Channel):
             + bytes(BODY_MAX_BYTES)
         )
         self.assertTrue(transport.value().startswith(b"HTTP/1.1 200"))
+
+
+class UnreadAnswers(Channel):
+    """Who does not read is not read from, and not for long."""
+
+    def test_no_more_questions_are_taken(self) -> None:
+        """Stock twisted.web buffers answers without end: 65 MiB in 10 s from one socket."""
+        channel, transport = self.connect()
+        transport.producer.pauseProducing()
+        self.assertEqual(transport.producerState, "paused")
+        self.clock.advance(9.9)
+        self.assertFalse(transport.aborted)
+        self.clock.advance(0.2)
+        self.assertTrue(transport.aborted)
+        self.close(channel)
+
+    def test_reading_again_in_time(self) -> None:
+        channel, transport = self.connect()
+        channel.dataReceived(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        transport.producer.pauseProducing()
+        self.clock.advance(5)
+        transport.producer.resumeProducing()
+        self.assertEqual(transport.producerState, "producing")
+        self.clock.advance(20)
+        self.assertFalse(transport.aborted)
+        self.close(channel)
 
 
 class Deadline(Channel):

@@ -334,7 +334,7 @@ class NameTests(SynchronousTestCase):
         page = ROOT / "docs" / "how-to" / "troubleshoot.md"
         closing = {error.code for error in every_error() if error.closes and error.fault.value != "operator"}
         # Never answered by themselves: parents of others, or not reachable over the ingest socket.
-        parents = {"downstream", "bus_unavailable"}
+        parents = {"downstream"}
         self.assertEqual(closing - parents - spans(page) - _codes_in(page), set())
 
     def test_flags_of_the_settings_exist_for_what_is_no_secret(self) -> None:
@@ -409,7 +409,7 @@ class BlockTests(SynchronousTestCase):
         section = ARCHITECTURE.read_text().partition("\n## Start and stop\n")[2]
         table = re.findall(r"^\| \d+ \| `([\w ]+)` \|", section, re.MULTILINE)
         source = (ROOT / "voiceingest" / "service.py").read_text()
-        listed = source.partition("daemon = Daemon(")[2].partition("],")[0]
+        listed = source.partition("children = [")[2].partition("\n    ]")[0]
         places = [
             listed.find(word)
             for word in (

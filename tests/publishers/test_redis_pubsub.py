@@ -259,6 +259,15 @@ class PubSubTests(SynchronousTestCase):
         self.reactor.advance(PING_IDLE_S)
         self.assertEqual(transport.value(), PING)
 
+    def test_what_an_earlier_connection_left_unanswered_does_not_count(self) -> None:
+        transport = self.up()
+        self.send(1)
+        transport.lose()
+        self.reactor.advance(1.0)
+        transport = self.up()
+        self.reactor.advance(PING_IDLE_S)
+        self.assertEqual(transport.value(), PING)
+
     def test_while_something_is_unanswered_it_does_not_ask(self) -> None:
         transport = self.up()
         self.send(1)

@@ -39,6 +39,8 @@ ANYBODY: Final = Claims("anybody", None, None, float("inf"))
 class Echo:
     """One connection: every message goes back as it came."""
 
+    transport_name = "echo"
+
     def __init__(self, socket: HardenedProtocol) -> None:
         self.text = socket.send_text
         self.binary = socket.send_binary

@@ -34,6 +34,8 @@ from voiceingest.websocket import HardenedFactory, HardenedProtocol, SocketRules
 class Session:
     """Writes down what it hears."""
 
+    transport_name = "ingest"
+
     def __init__(self, socket: HardenedProtocol) -> None:
         self.socket = socket
         self.heard: list[Any] = []
@@ -219,6 +221,14 @@ class Rates(Connection):
         self.assertLess(len(frames), 3000)
         self.assertEqual(frames[-1].close_code, 4429)
 
+    def test_the_rest_of_a_flood_is_not_looked_at(self) -> None:
+        """One read holds 10000 frames: parsing them all after the refusal stalls the neighbours."""
+        begun: list[int] = []
+        parsed = type(self.socket).onFrameBegin
+        self.patch(type(self.socket), "onFrameBegin", lambda socket: (begun.append(1), parsed(socket)))
+        self.read(frame(BINARY, b"", fin=False), frame(CONTINUATION, b"", fin=False) * 20_000)
+        self.assertLess(len(begun), 3000)
+
     def test_a_little_too_fast_is_paced(self) -> None:
         """Nothing is lost and nobody is thrown out: reading stops for a while."""
         self.read(*[frame(BINARY, b"ab")] * 600)
@@ -253,7 +263,7 @@ class SlowPeer(Connection):
         self.lose()
         self.assertEqual(self.session.heard[-1], ("lost", 4408))
         self.assertEqual(self.metrics.close_codes["4408"], 1)
-        self.assertEqual(self.metrics.errors["slow_consumer", "websocket"], 1)
+        self.assertEqual(self.metrics.errors["slow_consumer", "ingest"], 1)
 
     def test_reading_again_in_time(self) -> None:
         """The deadline is for one stall, not for all of them together."""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.web.iweb import IPolicyForHTTPS
 
 from ..config import Settings
-from .authenticator import IKeySource, JwtAuthenticator
+from .authenticator import JwtAuthenticator
 from .jwks import JwksSource
 from .jwks_http import JwksEndpoint
 from .pinned import PinnedKeys
@@ -35,29 +35,51 @@ def make_authenticator(
     wall_clock: Callable[[], float],
     metrics: Metrics,
     policy: IPolicyForHTTPS | None = None,
+    read_settings: Callable[[], Settings] | None = None,
 ) -> JwtAuthenticator:
     """Make the authenticator the settings ask for; without any key it refuses everybody.
 
     ``wall_clock`` returns seconds since the epoch; ``policy`` replaces the platform's trust for
-    the key set's endpoint. Raises: ``BadKey``, ``SettingsError``.
+    the key set's endpoint; ``read_settings`` reads the settings again, for a key that stands in them.
+    Raises: ``BadKey``, ``SettingsError``.
     """
     rules = Rules.from_settings(settings)
-    return JwtAuthenticator(_source(settings, rules, reactor, metrics, policy), rules, wall_clock, metrics)
+    source = (
+        _pinned(settings, rules, read_settings)
+        if settings.jwt_jwks_url is None
+        else _key_set(settings.jwt_jwks_url, settings, rules, reactor, metrics, policy)
+    )
+    return JwtAuthenticator(source, rules, wall_clock, metrics)
 
 
-def _source(
-    settings: Settings, rules: Rules, reactor: Any, metrics: Metrics, policy: IPolicyForHTTPS | None
-) -> IKeySource:
-    if settings.jwt_jwks_url is not None:
-        endpoint = JwksEndpoint(settings.jwt_jwks_url, reactor, settings.jwt_jwks_timeout_s, policy)
-        return JwksSource(
-            endpoint.fetch,
-            rules.algorithms,
-            reactor,
-            metrics,
-            max_age_s=settings.jwt_jwks_max_age_s,
-            cooldown_s=settings.jwt_jwks_cooldown_s,
-        )
+def _key_set(
+    url: str,
+    settings: Settings,
+    rules: Rules,
+    reactor: Any,
+    metrics: Metrics,
+    policy: IPolicyForHTTPS | None,
+) -> JwksSource:
+    return JwksSource(
+        JwksEndpoint(url, reactor, settings.jwt_jwks_timeout_s, policy).fetch,
+        rules.algorithms,
+        reactor,
+        metrics,
+        max_age_s=settings.jwt_jwks_max_age_s,
+        cooldown_s=settings.jwt_jwks_cooldown_s,
+    )
+
+
+def _pinned(
+    settings: Settings, rules: Rules, read_settings: Callable[[], Settings] | None
+) -> PinnedKeys:
+    def read_pem() -> str | None:
+        return _pem(read_settings()) if read_settings is not None else _pem(settings)
+
+    path = settings.jwt_public_key_file
+    return PinnedKeys(rules.algorithms, _pem(settings), path, None if path else read_pem)
+
+
+def _pem(settings: Settings) -> str | None:
     pem = settings.jwt_public_key
-    text = None if pem is None else pem.get_secret_value()
-    return PinnedKeys(rules.algorithms, text, settings.jwt_public_key_file)
+    return None if pem is None else pem.get_secret_value()

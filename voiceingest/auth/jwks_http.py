@@ -7,6 +7,7 @@ costs one connection for ``timeout_s`` and at most ``limits.JWKS_MAX_BYTES`` of 
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Callable
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -21,7 +22,7 @@ from twisted.web.iweb import UNKNOWN_LENGTH, IPolicyForHTTPS, IResponse
 
 from .. import __version__
 from ..errors import SettingsError
-from ..limits import JWKS_MAX_BYTES
+from ..limits import HEAD_MAX_BYTES, JWKS_MAX_BYTES
 
 _OK: Final = 200
 
@@ -103,6 +104,8 @@ class _OneConnection(HTTPConnectionPool):
     def __init__(self, reactor: Any) -> None:
         super().__init__(reactor, persistent=False)
         self._connection: Protocol | None = None
+        self._take: Callable[[bytes], None]
+        self._room = JWKS_MAX_BYTES + 2 * HEAD_MAX_BYTES
 
     def getConnection(self, key: Any, endpoint: Any) -> Deferred[Any]:
         """Open the connection (hook of ``Agent``)."""
@@ -111,7 +114,16 @@ class _OneConnection(HTTPConnectionPool):
 
     def _opened(self, connection: Protocol) -> Protocol:
         self._connection = connection
+        self._take = connection.dataReceived
+        connection.dataReceived = self._count  # type: ignore[method-assign]
         return connection
+
+    def _count(self, data: bytes) -> None:
+        """Heads have no bound in Twisted's client, nor have informational answers before the real one."""
+        self._take(data)
+        self._room -= len(data)
+        if self._room < 0:
+            self.cut(None)
 
     def cut(self, outcome: Any) -> Any:
         """Close the connection at once, whatever it is doing; pass the outcome on."""

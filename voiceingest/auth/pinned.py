@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Final
 
@@ -18,9 +18,19 @@ _KEY_FILE_MAX_BYTES: Final = 64 * 1024
 class PinnedKeys:
     """Holds one key, or none at all: then nothing can be verified and everybody is refused."""
 
-    def __init__(self, algorithms: Collection[str], pem: str | None = None, path: Path | None = None) -> None:
-        """Load the key; the file goes before the text. Raises: ``BadKey``."""
+    def __init__(
+        self,
+        algorithms: Collection[str],
+        pem: str | None = None,
+        path: Path | None = None,
+        read_pem: Callable[[], str | None] | None = None,
+    ) -> None:
+        """Load the key; the file goes before the text, which ``read_pem`` reads again.
+
+        Raises: ``BadKey``.
+        """
         self._algorithms = algorithms
+        self._read_pem = read_pem
         self._pem = pem
         self._path = path
         self._keys = self._load()
@@ -47,7 +57,12 @@ class PinnedKeys:
         return succeed(None)
 
     def reload(self) -> None:
-        """Read the file again. Raises: ``BadKey``; the key in use is then kept."""
+        """Read the file, or the text in the settings, again.
+
+        Raises: ``OperatorError``; the key in use is then kept.
+        """
+        if self._read_pem is not None:
+            self._pem = self._read_pem()
         self._keys = self._load()
 
     def _load(self) -> KeySet | None:
@@ -57,6 +72,9 @@ class PinnedKeys:
 
 def _read(path: Path) -> str:
     try:
+        if path.exists() and not path.is_file():
+            # A pipe would be waited for, by the whole daemon.
+            raise BadKey("the key file is not a regular file")
         with path.open("rb") as file:
             content = file.read(_KEY_FILE_MAX_BYTES + 1)
     except OSError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import click
@@ -14,6 +15,7 @@ from ..errors import SettingsError
 from .console import Console, printable
 from .failures import Exit
 from .options import epilog, json_option
+from .rehearsal import rehearse, settings_path
 
 
 def without_credentials(url: str) -> str:
@@ -65,13 +67,16 @@ JWT_PUBLIC_KEY_FILE=public.pem PORT=8443 voiceingest check-config""",
 def check_config(file: Path | None, json_output: bool) -> None:
     """Check the environment and a settings file as the daemon would, without starting it.
 
-    Every problem there is, one line each, naming the key.
-    """
-    from ..config.load import load_settings
+    Without FILE the one that the variable VOICEINGEST_CONFIG names, where it is set.
 
+    Every problem there is, one line each, naming the key. When the settings themselves are right, the
+    daemon is built from them and not started: keys, certificates and endpoints are read, and what it
+    would refuse to start with is said in its words. No port is opened and no server asked; whether
+    systemd passes the sockets of `systemd:` endpoints is not known.
+    """
     console = Console(json_output=json_output)
     try:
-        settings = load_settings({}, os.environ, file)
+        settings = _read(file)
     except SettingsError as wrong:
         problems = [printable(line) for line in wrong.problems]
         console.document({"ok": False, "problems": problems})
@@ -84,12 +89,43 @@ def check_config(file: Path | None, json_output: bool) -> None:
     console.pairs(facts)
 
 
+def _read(file: Path | None) -> Settings:
+    """The settings in force. Raises: ``SettingsError`` with all that keeps the daemon from starting."""
+    from ..config.load import load_settings
+
+    settings = load_settings({}, os.environ, settings_path(file, os.environ))
+    problems = rehearse(settings)
+    if problems:
+        raise SettingsError(problems)
+    return settings
+
+
 @click.command(
     "default-config",
-    epilog=epilog("voiceingest default-config > voiceingest.toml", Exit.OK),
+    epilog=epilog(
+        """voiceingest default-config > voiceingest.toml
+voiceingest default-config --json | jq .drain_deadline_s""",
+        Exit.OK,
+    ),
 )
-def default_config() -> None:
-    """Print a settings file with every setting, its default and what it does."""
+@json_option
+def default_config(json_output: bool) -> None:
+    """Print a settings file with every setting, its default and what it does.
+
+    With --json one document of the defaults by name; a secret is null.
+    """
     from ..config import render
 
-    Console().data(render.toml().rstrip())
+    console = Console(json_output=json_output)
+    if json_output:
+        console.document(defaults())
+    else:
+        console.data(render.toml().rstrip())
+
+
+def defaults() -> dict[str, Any]:
+    """Every setting with its default as a plain JSON value; secrets are ``None``."""
+    from ..config import render
+
+    values = render.dump(Settings())
+    return {name: None if render.is_secret(name) else value for name, value in values.items()}

@@ -42,7 +42,6 @@ _ADVICE: Final = {
     "upgrade_required": "the path is not a WebSocket; the usual one is /v1/ingest",
     "draining": "the daemon is shutting down; come back in a moment",
     "flush_timeout": "the bus does not confirm; look at /readyz of the daemon",
-    "bus_unavailable": "the bus does not answer; look at /readyz of the daemon",
     "keys_unavailable": "the daemon has no key to verify tokens with yet; look at JWT_JWKS_URL",
     "internal": "the daemon's log says more; give it the time and the interaction",
 }

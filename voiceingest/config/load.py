@@ -181,6 +181,9 @@ def _read_secrets(given: dict[str, Given], problems: list[str]) -> None:
 
 
 def _secret(path: Path) -> str:
+    if path.exists() and not path.is_file():
+        # A pipe would be waited for, by the whole daemon.
+        raise ValueError("not a regular file")
     with path.open("rb") as file:
         found = file.read(SECRET_FILE_MAX_BYTES + 1)
     if len(found) > SECRET_FILE_MAX_BYTES:

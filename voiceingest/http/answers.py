@@ -11,6 +11,7 @@ import secrets
 import string
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Any, Final
 
 from twisted.web.server import NOT_DONE_YET, Request
@@ -67,10 +68,10 @@ def answer(request: Request, given: Answer, *, close: bool = False) -> int:
     if given.status != 204:
         headers["Content-Length"] = str(len(body))
     if close:
-        headers["Connection"] = "close"
+        headers["Connection"] = "Upgrade, close" if given.status == 426 else "close"
         if request.channel is not None:
             request.channel.persistent = False
-    request.setResponseCode(given.status)
+    request.setResponseCode(given.status, HTTPStatus(given.status).phrase.encode())
     for name, value in headers.items():
         request.responseHeaders.setRawHeaders(name, [value])
     if request.method == b"HEAD":

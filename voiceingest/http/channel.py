@@ -15,7 +15,7 @@ from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
 
-from ..errors import FrameTooBig, HandshakeTimeout, HeadTooBig, HttpRefusal, VoiceIngestError
+from ..errors import FrameTooBig, HandshakeTimeout, HeadTooBig, HttpRefusal, PeerTooSlow, VoiceIngestError
 from ..gate import Gate, plain_address
 from ..interfaces import IClock, IDelayedCall
 from ..limits import BODY_MAX_BYTES, CLOSE_ABORT_S, HEAD_MAX_BYTES
@@ -25,6 +25,9 @@ from .answers import new_request_id
 # Control bytes may not stand in a head (RFC 9110 section 5.5); 0x85 is a line break to
 # ``str.splitlines`` of latin-1 text, by which a header can be smuggled past a first parser.
 _FORBIDDEN: Final = bytes(c for c in range(256) if (c < 0x20 and c != 0x09) or c in (0x7F, 0x85))
+
+# 2^63 has 19 digits; leading noughts are allowed, within reason.
+_LENGTH_MAX_DIGITS: Final = 18
 
 _REASONS: Final = {
     400: b"Bad Request",
@@ -60,6 +63,7 @@ class GuardedChannel(HTTPChannel):
         self._metrics = metrics
         self._refusal: VoiceIngestError | None = None
         self._deadline: IDelayedCall | None = None
+        self._unread: IDelayedCall | None = None
         self._body_bytes = 0
         self._head_lines = 0
         self._done = False
@@ -83,6 +87,7 @@ class GuardedChannel(HTTPChannel):
         """Count it out. Twisted's hook."""
         self.gate.leave(self.address)
         self._disarm()
+        self._read_on()
         super().connectionLost(reason)
         if self._socket is not None:
             self._socket.connectionLost(reason)
@@ -101,6 +106,7 @@ class GuardedChannel(HTTPChannel):
         """Let ``socket`` have the connection: first ``request``, then whatever was read ahead."""
         self.setTimeout(None)
         self._disarm()
+        self._read_on()
         self._networkProducer.unregisterProducer()
         self._networkProducer.resumeProducing()
         self.requests.clear()
@@ -111,6 +117,35 @@ class GuardedChannel(HTTPChannel):
         self.dataReceived = socket.dataReceived  # type: ignore[method-assign]
         if read_ahead:
             socket.dataReceived(read_ahead)
+
+    # --- back-pressure
+
+    def pauseProducing(self) -> None:
+        """The peer does not read its answers: take no more of its questions. Twisted's hook.
+
+        Stock ``twisted.web`` goes on reading where the answer is written within the request, and
+        buffers answers without end (65 MiB in 10 s from one socket).
+        """
+        super().pauseProducing()
+        self._networkProducer.pauseProducing()
+        if self._unread is None:
+            self._unread = self._clock.callLater(self._handshake_timeout_s, self._not_read)
+
+    def resumeProducing(self) -> None:
+        """The peer reads again. Twisted's hook."""
+        self._read_on()
+        super().resumeProducing()
+
+    def _read_on(self) -> None:
+        if self._unread is not None and self._unread.active():
+            self._unread.cancel()
+        self._unread = None
+
+    def _not_read(self) -> None:
+        self._unread = None
+        self._done = True
+        self._metrics.connections_refused[PeerTooSlow.code] += 1
+        self.transport.abortConnection()
 
     # --- reading
 
@@ -207,6 +242,13 @@ class GuardedChannel(HTTPChannel):
         self._disarm()
         self._deadline = self._clock.callLater(CLOSE_ABORT_S, self.transport.abortConnection)
         self.loseConnection()
+
+    def _maybeChooseTransferDecoder(self, header: bytes, data: bytes) -> bool:
+        # int() refuses more than 4300 digits with an exception that nobody above would catch.
+        if header == b"Content-Length" and len(data) > _LENGTH_MAX_DIGITS:
+            self.turn_away(FrameTooBig("the body is larger than the limit"))
+            return False
+        return bool(super()._maybeChooseTransferDecoder(header, data))
 
     def _respondToBadRequestAndDisconnect(self) -> None:
         # Where twisted.web writes a bare 400; ours carries a code. A test pins the name.

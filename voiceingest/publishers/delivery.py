@@ -6,10 +6,9 @@ frame. What was sent stays in ``_inflight`` until the bus confirms it, in order.
 goes, all of it goes back to the front of its lanes and is sent again with the same seq: nothing
 accepted is lost unless it overflowed, and only frames in flight can be on the bus twice.
 
-Bounds: audio per lane (``buffer_duration_ms``: how long it may wait, and how much of it is kept while
-the bus is down), bytes over all lanes (``publish_buffer_bytes``, in
-flight included), bytes in flight (``publish_inflight_bytes``, exceeded by at most one frame). A lane
-stands in the queue at most once, so a bus that is down makes nothing grow.
+Bounds: audio per lane (``buffer_duration_ms``: how long it may wait, and how much is kept while the
+bus is down), bytes over all lanes (``publish_buffer_bytes``, in flight included), bytes in flight
+(``publish_inflight_bytes``, exceeded by at most one frame). A lane stands in the queue at most once.
 """
 
 from __future__ import annotations
@@ -280,8 +279,10 @@ class Delivery:
     def _finish(self) -> None:
         self._stop_call = None
         self._report_gaps()
-        left = sum(1 for _, frame in self._inflight if frame[0])
-        left += sum(1 for lane in self.order for frame in lane.ring if frame[0])
+        held = [frame for _, frame in self._inflight] + [frame for lane in self.order for frame in lane.ring]
+        if left := sum(1 for frame in held if frame[0]):
+            self.metrics.frames_dropped["shutdown"] += left
+            self._log.error("Frames were not confirmed", event="frames_left", frames=left, reason=self.ready)
         for call in (self.flush_call, self._reply_call, self._gap_call):
             if call is not None and call.active():
                 call.cancel()

@@ -10,6 +10,7 @@ from ..errors import (
     EmptyFrame,
     FlushTimeout,
     Forbidden,
+    FrameTooBig,
     OddFrame,
     PeerIdle,
     StartTimeout,
@@ -41,6 +42,7 @@ class StreamRules:
     auth_expiring_lead_s: float = 30.0
     auth_leeway_s: float = 30.0
     realtime_factor: float = 8.0
+    max_frame_bytes: int = 65536
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,10 +123,13 @@ class Stream:
     def take(self, size_bytes: int, now: float) -> int:
         """Accept one frame; returns its seq and leaves in ``debt_s`` how long to stop reading.
 
-        Raises: ``NotStarted``, ``AlreadyStopped``, ``OddFrame``, ``EmptyFrame``; nothing changed then.
+        Raises: ``NotStarted``, ``AlreadyStopped``, ``FrameTooBig``, ``OddFrame``, ``EmptyFrame``; nothing
+        changed then.
         """
         if self.state is not State.LIVE:
             next_state(self.state, Step.FRAME)
+        if size_bytes > self._rules.max_frame_bytes:
+            raise FrameTooBig
         if size_bytes & 1:
             raise OddFrame
         if not size_bytes:

@@ -6,8 +6,9 @@ from typing import Any, Final
 
 from twisted.internet.defer import Deferred
 
-from ..driver import House, StreamDriver
+from ..driver import StreamDriver
 from ..errors import PeerError, VoiceIngestError
+from ..house import House
 from ..interfaces import Claims
 from ..websocket import HardenedProtocol
 from ..wire import ingest

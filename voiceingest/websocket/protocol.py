@@ -23,6 +23,7 @@ from ..limits import CLOSE_ABORT_S, CLOSING_READ_MAX_BYTES, FRAMES_PER_REALTIME_
 from ..metrics import Metrics
 from ..stream import TokenBucket
 from .frames import FIN_BINARY, FIN_TEXT, server_frame, take_frames
+from .heartbeat import Beat, Heartbeat
 from .session import GONE, ISocketSession, SocketRules
 
 _NEVER = float("inf")
@@ -48,29 +49,29 @@ class HardenedProtocol(WebSocketServerProtocol):
         self._deadlines = deadlines
         self._metrics = metrics
         now = clock.seconds()
+        self._heart = Heartbeat(rules.ping_interval_s, rules.ping_timeout_s, now)
         frames_per_s = rules.realtime_factor * FRAMES_PER_REALTIME_PER_S
         self._frames = TokenBucket(frames_per_s, frames_per_s, now)
         self._tail = b""
-        self._heard_at = now
-        self._pinged_at = 0.0
         self._resume_at: float | None = None  # paced until then
         self._blocked_at: float | None = None  # the peer has not read since then
         self._abort_at: float | None = None  # the closing has begun: the connection is cut then
         self._close_code = 1006
         self._closing_bytes = 0
+        self._is_deaf = False  # it was a flood: nothing more is looked at
 
     # --- reading
 
     def dataReceived(self, data: bytes) -> None:
         """Take whole audio frames at once; leave the rest to Autobahn. Twisted's hook."""
-        self._heard_at = self._now()
+        if self._is_deaf:
+            return
+        self._heart.heard_at = self._now()
         if self._abort_at is not None:
             self._closing_bytes += len(data)
             if self._closing_bytes > CLOSING_READ_MAX_BYTES:
                 return
-        if self._tail:
-            data = self._tail + data
-            self._tail = b""
+        data, self._tail = self._tail + data, b""
         if (
             self.state == self.STATE_OPEN
             and not self.data
@@ -81,28 +82,29 @@ class HardenedProtocol(WebSocketServerProtocol):
             if partial and self.state == self.STATE_OPEN:
                 self._tail = data[used:]
                 return
-            if used:
-                data = data[used:]
+            data = data[used:]
         if data:
             self._dataReceived(data)  # what the adapter's dataReceived does after a log line
 
     def _take_frame(self, payload: bytes) -> bool:
         self._count_frame()
-        if self.state != self.STATE_OPEN:
-            return False
-        try:
-            self.session.binary(payload)
-        except Exception:
-            self._fail_session()
+        self.onMessage(payload, True)
         return bool(self.state == self.STATE_OPEN)
 
     def _count_frame(self) -> None:
-        debt = self._frames.take(1, self._heard_at)
-        if debt > 0.0:
-            if debt > RATE_DEBT_MAX_S:
-                self.refuse(RateLimited())
-            else:
-                self.pause(debt)
+        debt = self._frames.take(1, self._heart.heard_at)
+        if debt > RATE_DEBT_MAX_S:
+            self.refuse(RateLimited())
+            self._is_deaf = True
+        elif debt > 0.0:
+            self.pause(debt)
+
+    def processData(self) -> bool:
+        """One step of Autobahn's state machine; one read may hold 10000 frames of a flood."""
+        if self._is_deaf:
+            self.data = b""
+            return False
+        return bool(super().processData())
 
     def onFrameBegin(self) -> None:
         """Count what the straight line did not take: fragments, pings, text. Autobahn's hook."""
@@ -110,7 +112,7 @@ class HardenedProtocol(WebSocketServerProtocol):
         super().onFrameBegin()
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
-        """A whole message from Autobahn's state machine. Autobahn's hook, never a coroutine."""
+        """A whole message. Autobahn's hook, never a coroutine."""
         if self.state != self.STATE_OPEN:
             return
         try:
@@ -123,8 +125,11 @@ class HardenedProtocol(WebSocketServerProtocol):
 
     def _fail_session(self) -> None:
         # Last resort: an exception that escapes from here would drop TCP without a close frame.
-        self._log.failure("a session failed", event="session_failed")
+        self._blame_session()
         self.refuse(InternalError())
+
+    def _blame_session(self) -> None:
+        self._log.failure("session failed", event="session_failed", request_id=self.request_id)
 
     def _max_message_size_exceeded(self, msg_size: int, max_msg_size: int, reason: str) -> None:
         self.refuse(FrameTooBig())
@@ -181,7 +186,7 @@ class HardenedProtocol(WebSocketServerProtocol):
         try:
             self.session.refused(error)
         except Exception:
-            self._log.failure("a session failed while closing", event="session_failed")
+            self._blame_session()
         self.close(error.close_code, error.code)
 
     def close(self, code: int, reason: str) -> None:
@@ -226,7 +231,7 @@ class HardenedProtocol(WebSocketServerProtocol):
         try:
             self.session.lost(self._close_code)
         except Exception:
-            self._log.failure("a session failed at its end", event="session_failed")
+            self._blame_session()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Twisted's hook."""
@@ -239,7 +244,7 @@ class HardenedProtocol(WebSocketServerProtocol):
         """The handshake is done. Autobahn's hook."""
         # The HTTP channel has left itself registered; see docs/explanation/security.md, back-pressure.
         self.transport.registerProducer(self, True)
-        self._wake_by(self._heard_at + self._rules.ping_interval_s if self._rules.ping_interval_s else _NEVER)
+        self._wake_by(self._heart.look(self._now())[1])
         try:
             self.session.opened()
         except Exception:
@@ -266,33 +271,29 @@ class HardenedProtocol(WebSocketServerProtocol):
             return _NEVER
         if self._resume_at is not None and now >= self._resume_at:
             self._resume_at = None
-            self._heard_at = now
+            self._heart.heard_at = now
             self._read_again()
         paced_until = _NEVER if self._resume_at is None else self._resume_at
         return min(self._heartbeat(now), blocked_until, paced_until)
 
     def _heartbeat(self, now: float) -> float:
-        """Ping a silent peer; any byte it sends counts as an answer. Returns the next look."""
-        rules = self._rules
-        if not rules.ping_interval_s or self.state != self.STATE_OPEN:
+        """Ping a silent peer, cut a dead one; returns when to look again."""
+        if self.state != self.STATE_OPEN:
             return _NEVER
         if self._resume_at is not None or self._blocked_at is not None:
-            return now + rules.ping_interval_s
-        if self._pinged_at > self._heard_at:
-            if now >= self._pinged_at + rules.ping_timeout_s:
-                self._cut(PeerGone())
-                return _NEVER
-            return self._pinged_at + rules.ping_timeout_s
-        if now >= self._heard_at + rules.ping_interval_s:
-            self._pinged_at = now
+            # It is we who do not read: its silence says nothing.
+            return now + self._rules.ping_interval_s if self._rules.ping_interval_s else _NEVER
+        beat, again = self._heart.look(now)
+        if beat is Beat.PING:
             self.sendPing()
-            return now + rules.ping_timeout_s
-        return self._heard_at + rules.ping_interval_s
+        elif beat is Beat.GONE:
+            self._cut(PeerGone())
+        return again
 
     def _cut(self, error: VoiceIngestError) -> None:
         # Nobody is there to read a close frame.
         self._close_code = error.close_code
-        self._metrics.errors[error.code, "websocket"] += 1
-        self._log.info("connection cut", event="connection_cut", code=error.code)
+        self._metrics.errors[error.code, self.session.transport_name] += 1
+        self._log.info("connection cut", event="connection_cut", code=error.code, request_id=self.request_id)
         self.wasClean = False
         self.transport.abortConnection()

@@ -11,6 +11,8 @@ from ..errors import VoiceIngestError
 class ISocketSession(Protocol):
     """What is talked over a connection: a dialect's transport provides it."""
 
+    transport_name: str
+
     def opened(self) -> None:
         """The handshake is done."""
 
@@ -40,6 +42,8 @@ class SocketRules:
 
 class _Gone:
     """Takes the place of a session that has ended, so that the connection does not keep it."""
+
+    transport_name = "gone"
 
     def opened(self) -> None:
         """Nobody is there."""
