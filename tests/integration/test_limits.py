@@ -121,7 +121,7 @@ class SlowTests(LimitCase):
             self.assert_flat(daemon, before)
             self.assertGreater(after_s, 1.0, sent)
         self.assertEqual(await self.counted(daemon, 'voiceingest_close_codes_total{code="4408"}'), 2)
-        slow = 'ingress_errors_total{endpoint="websocket",type="slow_consumer"}'
+        slow = 'ingress_errors_total{endpoint="ingest",type="slow_consumer"}'
         self.assertEqual(await self.counted(daemon, slow), 2)
 
     async def reads_nothing_behind_tls(self, daemon: Daemon) -> None:

@@ -16,7 +16,7 @@ from voiceingest.audio import AudioFormat
 from voiceingest.interfaces import StreamFacts
 from voiceingest.limits import COALESCE_S, QUEUED_FRAME_OVERHEAD_BYTES
 from voiceingest.metrics import Metrics
-from voiceingest.publishers.delivery import GAP_INTERVAL_S, Delivery
+from voiceingest.publishers.delivery import GAP_INTERVAL_S, WRITE_MAX_BYTES, Delivery
 from voiceingest.publishers.lane import EVENTS_PER_LANE_MAX_COUNT, GAPS_PER_LANE_MAX_COUNT, Lane
 
 NOW_S = 1790000000.5
@@ -113,6 +113,32 @@ class SendingTests(DeliveryTestCase):
         self.bus.writable = False
         self.flush()
         self.assertEqual(self.bus.batches, [])
+
+    def test_much_goes_in_several_writes_and_stops_when_the_bus_has_enough(self) -> None:
+        cost = 1000 + QUEUED_FRAME_OVERHEAD_BYTES
+        self.make(buffer_duration_ms=60_000)
+        lane, sink = self.open()
+        self.publish(lane, *range(1, 501), audio=bytes(1000))
+        writes: list[int] = []
+        send = self.bus.send
+
+        def send_until_full(batch: list[Any]) -> int:
+            writes.append(len(batch))
+            written = send(batch)
+            self.bus.writable = len(writes) != 2
+            return written
+
+        self.bus.send = send_until_full
+        self.bus.up()
+        self.flush()
+        each = WRITE_MAX_BYTES // cost + 1
+        self.assertEqual(writes, [each, each])
+        self.bus.writable = True
+        # Without another wait: what was held back has waited long enough.
+        self.delivery.bus_writable()
+        self.assertEqual(sum(writes), 500)
+        self.bus.confirm_all()
+        self.assertEqual(sink.heard, [*range(1, 501)])
 
     def test_no_more_is_in_flight_than_the_window_and_one_frame(self) -> None:
         cost = len(FRAME) + QUEUED_FRAME_OVERHEAD_BYTES

@@ -209,7 +209,7 @@ class Dispatch(Case):
         error: VoiceIngestError = InternalError()
         self.session.refused(error)
         self.assertEqual(self.socket.sent[-1]["code"], "internal")
-        self.assertEqual(self.parts.lanes[0].events, ["started", "stopped", "(closed)"])
+        self.assertEqual(self.parts.lanes[0].events, ["started", "error", "stopped", "(closed)"])
         self.assertEqual(self.metrics.errors["internal", "ingest"], 1)
 
 

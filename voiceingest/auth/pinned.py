@@ -72,9 +72,9 @@ class PinnedKeys:
 
 def _read(path: Path) -> str:
     try:
-        if path.exists() and not path.is_file():
+        if path.is_fifo():
             # A pipe would be waited for, by the whole daemon.
-            raise BadKey("the key file is not a regular file")
+            raise BadKey("the key file is a pipe")
         with path.open("rb") as file:
             content = file.read(_KEY_FILE_MAX_BYTES + 1)
     except OSError as error:

@@ -181,7 +181,7 @@ def _read_secrets(given: dict[str, Given], problems: list[str]) -> None:
 
 
 def _secret(path: Path) -> str:
-    if path.exists() and not path.is_file():
+    if path.is_fifo() or path.is_socket():
         # A pipe would be waited for, by the whole daemon.
         raise ValueError("not a regular file")
     with path.open("rb") as file:

@@ -1,10 +1,10 @@
 """Bounded, coalesced, ordered, at-least-once delivery over any bus.
 
 Every stream has a lane; the lanes that have something unsent stand in one queue and are served in
-turns, a frame each. A flush sends all it may in one write, at most COALESCE_S after the first
-frame. What was sent stays in ``_inflight`` until the bus confirms it, in order. When the connection
-goes, all of it goes back to the front of its lanes and is sent again with the same seq: nothing
-accepted is lost unless it overflowed, and only frames in flight can be on the bus twice.
+turns, a frame each. A flush sends all it may, at most COALESCE_S after the first frame. What was
+sent stays in ``_inflight`` until the bus confirms it, in order. When the connection goes, all of it
+goes back to the front of its lanes and is sent again with the same seq: nothing accepted is lost
+unless it overflowed, and only frames in flight can be on the bus twice.
 
 Bounds: audio per lane (``buffer_duration_ms``: how long it may wait, and how much is kept while the
 bus is down), bytes over all lanes (``publish_buffer_bytes``, in flight included), bytes in flight
@@ -23,12 +23,15 @@ from twisted.python.failure import Failure
 
 from ..interfaces import IBus, IClock, IDelayedCall, IStreamSink, StreamFacts
 from ..limits import COALESCE_S
-from ..limits import QUEUED_FRAME_OVERHEAD_BYTES as OVERHEAD_BYTES
-from .lane import Frame, Lane
+from .lane import OVERHEAD_BYTES, Frame, Lane
 
 if TYPE_CHECKING:
     from ..config.settings import Settings
     from ..metrics import Metrics
+
+# Payload of one write. Twice the transport's high-water mark, so it is full after each; larger blocks
+# come from mmap, and their page faults cost more than the write they save.
+WRITE_MAX_BYTES: Final = 128 * 1024
 
 # Drops of one lane are reported as ranges, at most so often: a flood of drops stays cheap.
 GAP_INTERVAL_S: Final = 0.25
@@ -63,7 +66,7 @@ class Delivery:
         self._gapped: dict[Lane, None] = {}
         self._refusals_logged: set[str] = set()
         self._stop_call: IDelayedCall | None = None
-        self._stopped: list[Deferred[int]] | None = None
+        self._stopped: list[Deferred[int]] = []
         self._left: int | None = None
         self.metrics = metrics
         self.seconds = clock.seconds
@@ -100,12 +103,10 @@ class Delivery:
         if self._left is not None:
             return succeed(self._left)
         done: Deferred[int] = Deferred()
-        if self._stopped is not None:
-            self._stopped.append(done)
-            return done
-        self._stopped = [done]
-        self._stop_call = self._clock.callLater(deadline_s, self._finish)
-        self._finish_if_empty()
+        self._stopped.append(done)
+        if len(self._stopped) == 1:
+            self._stop_call = self._clock.callLater(deadline_s, self._finish)
+            self._finish_if_empty()
         return done
 
     # --- what the lanes call
@@ -183,9 +184,8 @@ class Delivery:
             return
         self._progress_at = self.seconds()
         lane, frame = self._inflight.popleft()
-        cost_bytes = len(frame[2]) + OVERHEAD_BYTES
-        self._inflight_bytes -= cost_bytes
-        self.held_bytes -= cost_bytes
+        self._inflight_bytes -= len(frame[2]) + OVERHEAD_BYTES
+        self.held_bytes -= len(frame[2]) + OVERHEAD_BYTES
         self.held_frames -= 1
         self.metrics.bus_refused[reason] += 1
         if reason not in self._refusals_logged:
@@ -198,33 +198,39 @@ class Delivery:
         self._went_on()
 
     def bus_writable(self) -> None:
-        """The transport takes bytes again."""
-        self.arm_flush()
+        """The transport takes bytes again: what waits has waited long enough."""
+        if self.flush_call is None:
+            self._flush()
 
     # --- sending
 
     def arm_flush(self) -> None:
         """Send within COALESCE_S, unless something else has to happen first and will call this."""
-        if (
-            self.flush_call is None
-            and self.is_up
-            and self.order
-            and self._bus.writable
-            and self._inflight_bytes < self._inflight_max_bytes
-        ):
+        if self.flush_call is None and self._may_send():
             self.flush_call = self._clock.callLater(COALESCE_S, self._flush)
 
+    def _may_send(self) -> bool:
+        has_room = self._inflight_bytes < self._inflight_max_bytes
+        return bool(self.order) and has_room and self.is_up and self._bus.writable
+
     def _flush(self) -> None:
-        """Send in one write all that may be sent now."""
+        """Send all that may be sent now; more than WRITE_MAX_BYTES goes in several writes."""
         self.flush_call = None
-        if not self.is_up or not self._bus.writable:
-            return
-        order, inflight = self.order, self._inflight
-        if not inflight:
+        if not self._inflight:
             self._progress_at = self.seconds()
+        while self._may_send():
+            batch = self._next_batch(min(self._inflight_max_bytes - self._inflight_bytes, WRITE_MAX_BYTES))
+            if self._reply_call is None:
+                self._reply_call = self._clock.callLater(self._reply_timeout_s, self._check_reply)
+            self.metrics.bus_writes += 1
+            self.metrics.bus_bytes += self._bus.send(batch)
+
+    def _next_batch(self, room_bytes: int) -> list[tuple[Any, int, int, bytes]]:
+        """Take frames, a stream at a time, until there is no more room: at least one."""
+        order, inflight = self.order, self._inflight
         batch: list[tuple[Any, int, int, bytes]] = []
-        inflight_bytes = self._inflight_bytes
-        while order and inflight_bytes < self._inflight_max_bytes:
+        batch_bytes = 0
+        while order and batch_bytes < room_bytes:
             lane, _ = order.popitem(last=False)
             frame = lane.ring.popleft()
             if lane.ring:
@@ -232,15 +238,11 @@ class Delivery:
             seq, timestamp_ms, payload, _ = frame
             if seq:
                 lane.unsent_audio -= 1
-            inflight_bytes += len(payload) + OVERHEAD_BYTES
+            batch_bytes += len(payload) + OVERHEAD_BYTES
             inflight.append((lane, frame))
             batch.append((lane.prepared, seq, timestamp_ms, payload))
-        self._inflight_bytes = inflight_bytes
-        if batch:
-            if self._reply_call is None:
-                self._reply_call = self._clock.callLater(self._reply_timeout_s, self._check_reply)
-            self.metrics.bus_writes += 1
-            self.metrics.bus_bytes += self._bus.send(batch)
+        self._inflight_bytes += batch_bytes
+        return batch
 
     def _check_reply(self) -> None:
         """Cut a connection that has answered nothing for too long; else look again in time."""
@@ -254,10 +256,8 @@ class Delivery:
             self._bus.drop_connection("timeout")
 
     def _went_on(self) -> None:
-        if self.order:
-            self.arm_flush()
-        if self._stopped is not None:
-            self._finish_if_empty()
+        self.arm_flush()
+        self._finish_if_empty()
 
     def _report_gaps(self) -> None:
         self._gap_call = None
@@ -296,5 +296,5 @@ class Delivery:
         self._down_reason = "stopped"
         self.metrics.bus_up = 0
         self._left = left
-        for done in self._stopped or ():
+        for done in self._stopped:
             done.callback(left)

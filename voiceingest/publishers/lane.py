@@ -14,11 +14,14 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
 from ..interfaces import IStreamSink, StreamFacts
-from ..limits import QUEUED_FRAME_OVERHEAD_BYTES as OVERHEAD_BYTES
+from ..limits import QUEUED_FRAME_OVERHEAD_BYTES
 from ..wire.envelope import encode_event
 
 if TYPE_CHECKING:
     from .delivery import Delivery
+
+# What is counted for a frame held, beside its payload.
+OVERHEAD_BYTES: Final = QUEUED_FRAME_OVERHEAD_BYTES
 
 # (seq, timestamp_ms, payload, monotonic second it was handed over); seq 0 is an event.
 Frame = tuple[int, int, bytes, float]
