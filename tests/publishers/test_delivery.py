@@ -742,3 +742,24 @@ class LogTests(DeliveryTestCase):
         told = [line for line in lines if line.get("event") == "bus_refused"]
         self.assertEqual(len(told), 2)
         self.assertEqual({line["log_level"] for line in told}, {LogLevel.warn})
+
+
+class LeftTests(DeliveryTestCase):
+    """What the bus has not confirmed when the daemon ends is lost aloud."""
+
+    def test_it_is_counted_and_logged(self) -> None:
+        logged: list[dict[str, Any]] = []
+        globalLogPublisher.addObserver(logged.append)
+        self.addCleanup(globalLogPublisher.removeObserver, logged.append)
+        self.bus.up()
+        lane, _ = self.open()
+        self.publish(lane, 1, 2)
+        self.flush()
+        self.publish(lane, 3)
+        lane.publish_event("gap", {})
+        stopped = self.delivery.stop(1.0)
+        self.clock.advance(1.0)
+        self.assertEqual(self.successResultOf(stopped), 3)
+        self.assertEqual(self.metrics.frames_dropped["shutdown"], 3)
+        left = [event for event in logged if event.get("event") == "frames_left"]
+        self.assertEqual([(event["frames"], event["log_level"]) for event in left], [(3, LogLevel.error)])
