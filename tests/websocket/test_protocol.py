@@ -228,6 +228,9 @@ class Rates(Connection):
         self.patch(type(self.socket), "onFrameBegin", lambda socket: (begun.append(1), parsed(socket)))
         self.read(frame(BINARY, b"", fin=False), frame(CONTINUATION, b"", fin=False) * 20_000)
         self.assertLess(len(begun), 3000)
+        self.assertEqual(self.transport.producerState, "paused")
+        self.clock.pump([0.5] * (int(CLOSE_ABORT_S * 2) + 1))
+        self.assertTrue(self.transport.aborted)
 
     def test_a_little_too_fast_is_paced(self) -> None:
         """Nothing is lost and nobody is thrown out: reading stops for a while."""

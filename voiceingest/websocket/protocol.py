@@ -11,9 +11,7 @@ from typing import Any
 
 from autobahn.twisted.websocket import WebSocketServerProtocol
 from twisted.internet.interfaces import IPushProducer
-from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from ..deadlines import Deadlines
@@ -70,6 +68,7 @@ class HardenedProtocol(WebSocketServerProtocol):
         if self._abort_at is not None:
             self._closing_bytes += len(data)
             if self._closing_bytes > CLOSING_READ_MAX_BYTES:
+                self._go_deaf()
                 return
         data, self._tail = self._tail + data, b""
         if (
@@ -95,9 +94,14 @@ class HardenedProtocol(WebSocketServerProtocol):
         debt = self._frames.take(1, self._heart.heard_at)
         if debt > RATE_DEBT_MAX_S:
             self.refuse(RateLimited())
-            self._is_deaf = True
+            self._go_deaf()
         elif debt > 0.0:
             self.pause(debt)
+
+    def _go_deaf(self) -> None:
+        # The abort that follows our close ends it; until then it costs nothing but its socket.
+        self._is_deaf = True
+        self.transport.pauseProducing()
 
     def processData(self) -> bool:
         """One step of Autobahn's state machine; one read may hold 10000 frames of a flood."""
@@ -232,10 +236,6 @@ class HardenedProtocol(WebSocketServerProtocol):
             self.session.lost(self._close_code)
         except Exception:
             self._blame_session()
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """Twisted's hook."""
-        super().connectionLost(reason)
         self.session = GONE
 
     # --- time
