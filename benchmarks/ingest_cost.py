@@ -101,8 +101,8 @@ async def one_stream(
     tls: ssl.SSLContext | None,
     begin: asyncio.Event,
     opened: list[int],
-) -> int:
-    """Open a session, pace its frames, stop; returns the ``published`` of ``stopped``."""
+) -> tuple[int, int]:
+    """Open a session, pace its frames, stop; returns ``published`` and ``dropped`` of ``stopped``."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=tls)
     writer.write(
         f"GET /v1/ingest HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -132,7 +132,8 @@ async def one_stream(
     said = await drain
     writer.close()
     stopped = said[said.rindex(b'{"event":"stopped"') :]
-    return int(json.loads(stopped[: stopped.index(b"}") + 1])["published"])
+    figures = json.loads(stopped[: stopped.index(b"}") + 1])
+    return int(figures["published"]), int(figures["dropped"])
 
 
 async def read_all(reader: asyncio.StreamReader) -> bytes:
@@ -172,12 +173,13 @@ def generate(options: argparse.Namespace, house: House, results: Any) -> None:
         begin.set()
         await asyncio.sleep(options.seconds * 0.8)
         live_kib = rss_kib(pid)
-        published = sum(await asyncio.gather(*tasks))
+        ends = await asyncio.gather(*tasks)
         used, took = cpu_s(pid) - before, time.monotonic() - began
         sent = frames * options.streams
         return {
             "sent": sent,
-            "published": published,
+            "published": sum(published for published, _ in ends),
+            "declared_lost": sum(dropped for _, dropped in ends),
             "cpu_us_per_frame": round(used / sent * 1e6, 1),
             "cpu_share": round(used / took, 3),
             "kib_per_idle_stream": round((connected_kib - idle_kib) / options.streams, 1),
