@@ -42,9 +42,6 @@ CLOSE_ABORT_S: Final = 5.0
 # of empty fragments would otherwise go on costing a core until CLOSE_ABORT_S.
 CLOSING_READ_MAX_BYTES: Final = 64 * 1024
 
-# asyncio's own high-water mark; above it the transport pauses us as a producer.
-OUTBOUND_HIGH_WATER_BYTES: Final = 64 * 1024
-
 # Coalescing of broker writes: one write carries what came in this time (contract section 7).
 COALESCE_S: Final = 0.002
 
