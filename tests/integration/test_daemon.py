@@ -488,8 +488,10 @@ class TlsTests(TwistdCase):
 
     def reload_level_fails(self, daemon: Twistd) -> None:
         daemon.process.send_signal(signal.SIGHUP)
-        failed = self.until(lambda: daemon.logged("reload_failed"), "no error")
-        # The key stands in the settings too, and they cannot be read.
+        # The key stands in the settings too, and they cannot be read: two lines, written one by one.
+        failed = self.until(
+            lambda: found if len(found := daemon.logged("reload_failed")) >= 2 else None, "no two errors"
+        )
         self.assertEqual([line["what"] for line in failed], ["jwt_key", "log_level"])
         self.assertIn("log_level", failed[1]["problem"])
 
