@@ -43,7 +43,7 @@ class FakeBus:
         return self.stopped
 
     def prepare(self, facts: StreamFacts) -> str:
-        return facts.interaction_id
+        return f"{facts.interaction_id}@{facts.epoch}" if facts.epoch else facts.interaction_id
 
     def send(self, batch: Sequence[tuple[Any, int, int, bytes]]) -> int:
         if not self.is_up or not self.writable:
@@ -59,10 +59,13 @@ class FakeBus:
 
     # --- what the test says
 
-    def up(self) -> None:
+    def up(self, trusted: bool = True) -> None:
+        """Be up; ``trusted``: it has answered something already, so that there is no probe."""
         self.is_up = True
         self.writable = True
         self.listener.bus_up()
+        if trusted and self.is_up:
+            self.listener.bus_confirmed(0)
 
     def down(self, reason: str = "lost") -> None:
         self.is_up = False
@@ -92,11 +95,14 @@ class NotingSink:
 
     def __init__(self) -> None:
         self.heard: list[Any] = []
+        self.bytes_confirmed = self.bytes_dropped = 0
 
-    def confirmed(self, seq: int) -> None:
+    def confirmed(self, seq: int, size_bytes: int) -> None:
+        self.bytes_confirmed += size_bytes
         self.heard.append(seq)
 
-    def dropped(self, first_seq: int, last_seq: int, reason: str) -> None:
+    def dropped(self, first_seq: int, last_seq: int, reason: str, size_bytes: int) -> None:
+        self.bytes_dropped += size_bytes
         self.heard.append((first_seq, last_seq, reason))
 
     @property

@@ -16,7 +16,7 @@ from voiceingest.audio import AudioFormat
 from voiceingest.interfaces import StreamFacts
 from voiceingest.limits import COALESCE_S, QUEUED_FRAME_OVERHEAD_BYTES
 from voiceingest.metrics import Metrics
-from voiceingest.publishers.delivery import GAP_INTERVAL_S, WRITE_MAX_BYTES, Delivery
+from voiceingest.publishers.delivery import GAP_INTERVAL_S, PROBE_MAX_BYTES, WRITE_MAX_BYTES, Delivery
 from voiceingest.publishers.lane import EVENTS_PER_LANE_MAX_COUNT, GAPS_PER_LANE_MAX_COUNT, Lane
 
 NOW_S = 1790000000.5
@@ -39,9 +39,9 @@ class DeliveryTestCase(SynchronousTestCase):
         self.delivery = Delivery(self.bus, make_settings(**settings), self.clock, lambda: NOW_S, self.metrics)
         self.delivery.start()
 
-    def open(self, name: str = "call-1") -> tuple[Lane, NotingSink]:
+    def open(self, name: str = "call-1", epoch: int = 0) -> tuple[Lane, NotingSink]:
         sink = NotingSink()
-        return self.delivery.open_lane(StreamFacts("acme", name, AudioFormat(8000)), sink), sink
+        return self.delivery.open_lane(StreamFacts("acme", name, AudioFormat(8000), epoch), sink), sink
 
     def publish(self, lane: Lane, *seqs: int, audio: bytes = FRAME) -> None:
         for seq in seqs:
@@ -516,6 +516,7 @@ class EventTests(DeliveryTestCase):
                 "tenant_id": "acme",
                 "interaction_id": "call-1",
                 "timestamp_ms": 1790000000500,
+                "epoch": 0,
                 "sample_rate": 8000,
             },
         )
@@ -568,10 +569,10 @@ class EventTests(DeliveryTestCase):
 class SinkTests(DeliveryTestCase):
     def test_a_stream_that_raises_does_not_hurt_the_others(self) -> None:
         class Broken(NotingSink):
-            def confirmed(self, seq: int) -> None:
+            def confirmed(self, seq: int, size_bytes: int) -> None:
                 raise ZeroDivisionError
 
-            def dropped(self, first_seq: int, last_seq: int, reason: str) -> None:
+            def dropped(self, first_seq: int, last_seq: int, reason: str, size_bytes: int) -> None:
                 raise ZeroDivisionError
 
         self.bus.up()
@@ -592,8 +593,8 @@ class SinkTests(DeliveryTestCase):
         class Telling(NotingSink):
             lane: Lane
 
-            def dropped(self, first_seq: int, last_seq: int, reason: str) -> None:
-                super().dropped(first_seq, last_seq, reason)
+            def dropped(self, first_seq: int, last_seq: int, reason: str, size_bytes: int) -> None:
+                super().dropped(first_seq, last_seq, reason, size_bytes)
                 self.lane.publish_event("gap", {"from": first_seq, "to": last_seq})
 
         sink = Telling()
@@ -608,8 +609,8 @@ class SinkTests(DeliveryTestCase):
         bus = self.bus
 
         class Vandal(NotingSink):
-            def confirmed(self, seq: int) -> None:
-                super().confirmed(seq)
+            def confirmed(self, seq: int, size_bytes: int) -> None:
+                super().confirmed(seq, size_bytes)
                 if seq == 1:
                     bus.down("lost")
 
@@ -700,8 +701,8 @@ class StopTests(DeliveryTestCase):
         class Telling(NotingSink):
             lane: Lane
 
-            def dropped(self, first_seq: int, last_seq: int, reason: str) -> None:
-                super().dropped(first_seq, last_seq, reason)
+            def dropped(self, first_seq: int, last_seq: int, reason: str, size_bytes: int) -> None:
+                super().dropped(first_seq, last_seq, reason, size_bytes)
                 self.lane.publish_event("gap", {})
 
         self.bus.up()
@@ -731,9 +732,9 @@ class LogTests(DeliveryTestCase):
         lines: list[dict[str, Any]] = []
         globalLogPublisher.addObserver(lines.append)
         self.addCleanup(globalLogPublisher.removeObserver, lines.append)
-        for _ in range(2):
+        for name in ("one", "two"):
             self.bus.up()
-            lane, _ = self.open()
+            lane, _ = self.open(name)
             self.publish(lane, 1, 2, 3)
             self.flush()
             for _ in range(3):
@@ -763,3 +764,187 @@ class LeftTests(DeliveryTestCase):
         self.assertEqual(self.metrics.frames_dropped["shutdown"], 3)
         left = [event for event in logged if event.get("event") == "frames_left"]
         self.assertEqual([(event["frames"], event["log_level"]) for event in left], [(3, LogLevel.error)])
+
+
+class BreakerTests(DeliveryTestCase):
+    """A bus that has come back is sent a probe, and the rest when it has answered."""
+
+    def test_one_small_batch_until_the_bus_answers(self) -> None:
+        self.make(buffer_duration_ms=10_000)
+        lane, _ = self.open()
+        self.publish(lane, *range(1, 301))
+        self.bus.up(trusted=False)
+        self.flush()
+        probe = len(self.bus.inflight)
+        self.assertEqual(len(self.bus.batches), 1)
+        self.assertLess(probe * 160, PROBE_MAX_BYTES)
+        self.assertEqual(self.gauge("breaker_state"), 1)
+        self.publish(lane, 301)
+        self.clock.advance(0.1)
+        self.assertEqual(len(self.bus.batches), 1)
+        self.bus.confirm()
+        self.assertEqual(self.gauge("breaker_state"), 0)
+        self.flush()
+        self.assertEqual([seq for _, seq in self.bus.sent], [*range(1, 302)])
+
+    def test_a_bus_that_answers_nothing_is_given_no_more_than_the_probe(self) -> None:
+        self.make(buffer_duration_ms=10_000, publish_reply_timeout_s=1.0)
+        lane, _ = self.open()
+        self.publish(lane, *range(1, 301))
+        for attempt in range(1, 4):
+            self.bus.up(trusted=False)
+            self.flush()
+            self.clock.advance(1.1)
+            self.assertEqual(self.bus.dropped_connections, ["timeout"] * attempt)
+            self.assertEqual(self.gauge("breaker_state"), 2)
+            self.assertEqual(len(self.bus.batches), attempt)
+        self.assertEqual(self.gauge("breaker_opens_total"), 3)
+
+    def test_a_refusal_is_an_answer(self) -> None:
+        lane, _ = self.open()
+        self.publish(lane, 1)
+        self.bus.up(trusted=False)
+        self.flush()
+        self.bus.refuse()
+        self.assertEqual(self.gauge("breaker_state"), 0)
+
+
+class ResendTests(DeliveryTestCase):
+    """What was in flight when a connection broke may be on the bus: no gap says that it is not."""
+
+    def test_it_is_sent_again_whatever_came_since(self) -> None:
+        self.bus.up()
+        lane, sink = self.open()
+        self.publish(lane, 1, 2, 3)
+        self.flush()
+        self.bus.down()
+        self.publish(lane, *range(4, 31))
+        self.clock.advance(GAP_INTERVAL_S)
+        self.assertEqual(sink.heard, [(4, 23, "overflow")])
+        self.bus.up()
+        self.flush()
+        self.bus.confirm_all()
+        self.assertEqual(sink.confirmed_seqs, [1, 2, 3, *range(24, 31)])
+
+    def test_the_bound_over_all_streams_holds_all_the_same(self) -> None:
+        cost = 160 + QUEUED_FRAME_OVERHEAD_BYTES
+        self.make(publish_buffer_bytes=3 * cost)
+        self.bus.up()
+        lane, sink = self.open()
+        self.publish(lane, 1, 2, 3)
+        self.flush()
+        self.bus.down()
+        self.publish(lane, 4)
+        lane.publish_event("x", {})
+        self.assertEqual(self.delivery.held_bytes, 3 * cost)
+        self.assertEqual(self.metrics.events_dropped, 1)
+        self.bus.up()
+        self.flush()
+        self.bus.confirm_all()
+        self.assertEqual(sink.heard, [(4, 4, "overflow"), 1, 2, 3])
+
+
+class SuccessionTests(DeliveryTestCase):
+    """An interaction that begins anew comes onto the bus after all of what it was before."""
+
+    def test_the_new_waits_until_the_old_is_confirmed(self) -> None:
+        old, old_sink = self.open(epoch=1)
+        self.publish(old, 1, 2)
+        new, new_sink = self.open(epoch=2)
+        self.publish(new, 1)
+        other, _ = self.open("other")
+        self.publish(other, 1)
+        self.bus.up()
+        self.flush()
+        self.assertEqual(self.bus.sent, [("call-1@1", 1), ("other", 1), ("call-1@1", 2)])
+        self.bus.confirm_all()
+        old.publish_event("stopped", {})
+        old.close()
+        self.flush()
+        self.assertEqual(self.bus.sent[3:], [("call-1@1", 0)])
+        self.bus.down()
+        self.bus.up()
+        self.flush()
+        self.assertEqual(self.bus.sent[4:], [("call-1@1", 0)])
+        self.bus.confirm_all()
+        self.flush()
+        self.assertEqual(self.bus.sent[5:], [("call-1@2", 1)])
+        self.assertEqual((old_sink.heard, new_sink.heard), ([1, 2], []))
+
+    def test_one_after_the_other(self) -> None:
+        lanes = [self.open(epoch=epoch)[0] for epoch in (1, 2, 3)]
+        for lane in lanes:
+            self.publish(lane, 1)
+            lane.close()
+        self.bus.up()
+        for _ in lanes:
+            self.flush()
+            self.bus.confirm_all()
+        self.assertEqual(self.bus.sent, [("call-1@1", 1), ("call-1@2", 1), ("call-1@3", 1)])
+        # Nothing is remembered of them.
+        fresh, _ = self.open(epoch=4)
+        self.assertFalse(fresh.waits)
+
+    def test_an_empty_one_makes_room_at_once(self) -> None:
+        old, _ = self.open(epoch=1)
+        new, _ = self.open(epoch=2)
+        self.bus.up()
+        self.publish(new, 1)
+        self.flush()
+        self.assertEqual(self.bus.sent, [])
+        old.close()
+        self.flush()
+        self.assertEqual(self.bus.sent, [("call-1@2", 1)])
+
+    def test_one_whose_last_frame_is_dropped_makes_room(self) -> None:
+        old, sink = self.open(epoch=1)
+        self.publish(old, 1)
+        new, _ = self.open(epoch=2)
+        self.publish(new, 1)
+        self.bus.up()
+        self.flush()
+        self.bus.refuse()
+        old.close()
+        self.assertEqual(sink.heard, [(1, 1, "refused")])
+        self.flush()
+        self.assertEqual(self.bus.sent[1:], [("call-1@2", 1)])
+
+    def test_those_that_wait_are_counted_at_the_end(self) -> None:
+        for epoch in (1, 2, 3):
+            lane, _ = self.open(epoch=epoch)
+            self.publish(lane, 1, 2)
+        stopped = self.delivery.stop(1.0)
+        self.clock.advance(1.0)
+        self.assertEqual(self.successResultOf(stopped), 6)
+
+
+class WithdrawTests(DeliveryTestCase):
+    """At a shutdown without the bus, what was not sent goes back to the client."""
+
+    def test_what_is_unsent_is_forgotten_and_what_is_in_flight_is_not_sent_again(self) -> None:
+        self.bus.up()
+        lane, sink = self.open()
+        self.publish(lane, 1, 2)
+        self.flush()
+        self.bus.writable = False
+        self.publish(lane, 3, 4, 5)
+        lane.publish_event("moved", {})
+        self.assertEqual(lane.withdraw(0), (3, 480))
+        self.assertEqual((lane.pending, sink.heard), (2, []))
+        self.bus.down()
+        self.bus.up()
+        self.flush()
+        self.assertEqual(self.bus.sent[2:], [("call-1", 0)])
+        self.bus.confirm_all()
+        self.assertEqual((self.delivery.held_bytes, self.delivery.held_frames), (0, 0))
+        self.assertEqual(self.metrics.frames_dropped["returned"], 5)
+
+    def test_what_is_in_flight_may_still_be_confirmed(self) -> None:
+        self.bus.up()
+        lane, sink = self.open()
+        self.publish(lane, 1, 2)
+        self.flush()
+        self.assertEqual(lane.withdraw(0), (0, 0))
+        lane.close()
+        self.bus.confirm_all()
+        self.assertEqual((lane.pending, sink.heard), (0, [1, 2]))

@@ -44,15 +44,16 @@ LANES_MAX = 5
 class Caller(NotingSink):
     """One stream: numbers its frames and events, and answers gaps with an event."""
 
-    def __init__(self, delivery: Delivery, name: str) -> None:
+    def __init__(self, delivery: Delivery, name: str, epoch: int) -> None:
         super().__init__()
-        self.name = name
+        self.name = f"{name}@{epoch}"
+        self.call, self.epoch = name, epoch
         self.seq = 0
         self.events = 0
         # What was handed over, in order: a seq, or ("event", number).
         self.said: list[Any] = []
         self.closed = False
-        self.lane: Lane = delivery.open_lane(StreamFacts("acme", name, AudioFormat(8000)), self)
+        self.lane: Lane = delivery.open_lane(StreamFacts("acme", name, AudioFormat(8000), epoch), self)
 
     def frame(self, size_bytes: int) -> None:
         self.seq += 1
@@ -65,8 +66,8 @@ class Caller(NotingSink):
         self.said.append(("event", self.events))
         self.lane.publish_event("x", {"n": self.events})
 
-    def dropped(self, first_seq: int, last_seq: int, reason: str) -> None:
-        super().dropped(first_seq, last_seq, reason)
+    def dropped(self, first_seq: int, last_seq: int, reason: str, size_bytes: int) -> None:
+        super().dropped(first_seq, last_seq, reason, size_bytes)
         self.event()
 
 
@@ -94,7 +95,19 @@ class DeliveryMachine(RuleBasedStateMachine):
     @rule()
     @precondition(lambda self: len(self.callers) < LANES_MAX)
     def open(self) -> None:
-        self.callers.append(Caller(self.delivery, str(len(self.callers))))
+        self.callers.append(Caller(self.delivery, str(len(self.callers)), 1))
+
+    @rule(data=st.data())
+    @precondition(lambda self: self.callers and len(self.callers) < LANES_MAX)
+    def begin_anew(self, data: st.DataObject) -> None:
+        """A newer connection takes the interaction over: the old stream ends, its frames do not."""
+        before = data.draw(st.sampled_from(self.callers), label="caller")
+        epoch = max(one.epoch for one in self.callers if one.call == before.call) + 1
+        for one in self.callers:
+            if one.call == before.call and not one.closed:
+                one.closed = True
+                one.lane.close()
+        self.callers.append(Caller(self.delivery, before.call, epoch))
 
     @rule(data=st.data(), sizes=st.lists(st.sampled_from([0, 2, 160, 160, 320, LARGEST_BYTES]), max_size=8))
     @precondition(lambda self: self.callers)
@@ -112,6 +125,8 @@ class DeliveryMachine(RuleBasedStateMachine):
     @precondition(lambda self: len(self.callers) > 2)
     def close(self, data: st.DataObject) -> None:
         caller = data.draw(st.sampled_from(self.callers), label="caller")
+        if caller.closed:
+            return
         caller.closed = True
         caller.lane.close()
 
@@ -121,11 +136,11 @@ class DeliveryMachine(RuleBasedStateMachine):
     def wait(self, seconds: float) -> None:
         self.clock.advance(seconds)
 
-    @rule()
-    def up(self) -> None:
+    @rule(trusted=st.booleans())
+    def up(self, trusted: bool) -> None:
         if not self.bus.is_up:
             self.connections.append(len(self.bus.batches))
-            self.bus.up()
+            self.bus.up(trusted)
 
     @rule()
     def down(self) -> None:
@@ -180,12 +195,30 @@ class DeliveryMachine(RuleBasedStateMachine):
         delivery = self.delivery
         assert delivery.held_bytes <= ALL_BYTES
         assert delivery._inflight_bytes < WINDOW_BYTES + LARGEST_BYTES + QUEUED_FRAME_OVERHEAD_BYTES
-        waiting = {caller.lane for caller in self.callers if caller.lane.ring}
+        waiting = {caller.lane for caller in self.callers if caller.lane.ring and not caller.lane.waits}
         assert set(delivery.order) == waiting
         assert len(self.clock.getDelayedCalls()) <= 3
         for caller in self.callers:
             # Events in flight may come back on top of those that wait.
             assert len(caller.lane.ring) - caller.lane.unsent_audio <= EVENTS_PER_LANE_MAX_COUNT + 12
+
+    @invariant()
+    def nothing_old_comes_after_something_new(self) -> None:
+        newest: dict[str, int] = defaultdict(int)
+        for batch in self.bus.batches:
+            for name, *_ in batch:
+                call, _, epoch = name.partition("@")
+                assert int(epoch) >= newest[call], "an old numbering after a new one"
+                newest[call] = int(epoch)
+
+    @invariant()
+    def what_was_in_flight_is_never_dropped_as_overflow(self) -> None:
+        sent = set(self.bus.sent)
+        for caller in self.callers:
+            dropped = [one for one in caller.heard if not isinstance(one, int)]
+            for first, last, reason in dropped:
+                if reason == "overflow":
+                    assert not sent & {(caller.name, seq) for seq in range(first, last + 1)}
 
     @invariant()
     def each_connection_carries_each_stream_in_order(self) -> None:
@@ -203,8 +236,12 @@ class DeliveryMachine(RuleBasedStateMachine):
         """The bus comes back for good: nothing may be left, and nothing missing."""
         if not hasattr(self, "bus"):
             return
-        self.up()
+        self.up(False)
         self.turn(True)
+        for caller in self.callers:
+            # An interaction's next numbering waits for the end of this one.
+            caller.closed = True
+            caller.lane.close()
         for _ in range(1000):
             self.clock.advance(COALESCE_S)
             if not self.bus.inflight:

@@ -4,7 +4,8 @@ Every stream has a lane; the lanes that have something unsent stand in one queue
 turns, a frame each. A flush sends all it may, at most COALESCE_S after the first frame. What was
 sent stays in ``_inflight`` until the bus confirms it, in order. When the connection goes, all of it
 goes back to the front of its lanes and is sent again with the same seq: nothing accepted is lost
-unless it overflowed, and only frames in flight can be on the bus twice.
+unless it overflowed, and only frames in flight can be on the bus twice. A circuit breaker lets one
+small batch through to a bus that has come back; the rest follows its answer.
 
 Bounds: audio per lane (``buffer_duration_ms``: how long it may wait, and how much is kept while the
 bus is down), bytes over all lanes (``publish_buffer_bytes``, in flight included), bytes in flight
@@ -17,13 +18,16 @@ from collections import OrderedDict, deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
 from ..interfaces import IBus, IClock, IDelayedCall, IStreamSink, StreamFacts
 from ..limits import COALESCE_S
+from .breaker import Breaker, BreakerState, BreakerStep
+from .closing import Closing
 from .lane import OVERHEAD_BYTES, Frame, Lane
+from .reply_watch import ReplyWatch
+from .succession import Succession, with_successors
 
 if TYPE_CHECKING:
     from ..config.settings import Settings
@@ -32,6 +36,9 @@ if TYPE_CHECKING:
 # Payload of one write. Twice the transport's high-water mark, so it is full after each; larger blocks
 # come from mmap, and their page faults cost more than the write they save.
 WRITE_MAX_BYTES: Final = 128 * 1024
+
+# Payload of the probe that a bus is sent first: one write, a fraction of what may be in flight.
+PROBE_MAX_BYTES: Final = 16 * 1024
 
 # Drops of one lane are reported as ranges, at most so often: a flood of drops stays cheap.
 GAP_INTERVAL_S: Final = 0.25
@@ -55,19 +62,17 @@ class Delivery:
         self._wall_clock = wall_clock
         self.buffer_s = settings.buffer_duration_ms / 1000
         self._inflight_max_bytes = settings.publish_inflight_bytes
-        self._reply_timeout_s = settings.publish_reply_timeout_s
         self._inflight: deque[tuple[Lane, Frame]] = deque()
         self._inflight_bytes = 0
         self.is_up = False
+        self._breaker = Breaker()
         self._down_reason = "connecting"
-        self._progress_at = 0.0
-        self._reply_call: IDelayedCall | None = None
+        self._replies = ReplyWatch(clock, settings.publish_reply_timeout_s, self._unanswered)
+        self._succession = Succession()
         self._gap_call: IDelayedCall | None = None
         self._gapped: dict[Lane, None] = {}
         self._refusals_logged: set[str] = set()
-        self._stop_call: IDelayedCall | None = None
-        self._stopped: list[Deferred[int]] = []
-        self._left: int | None = None
+        self._closing = Closing(bus, clock, self._let_go)
         self.metrics = metrics
         self.seconds = clock.seconds
         self.held_bytes = 0
@@ -78,13 +83,16 @@ class Delivery:
         metrics.read_gauge("queue_frames", lambda: self.held_frames - len(self._inflight))
         metrics.read_gauge("queue_bytes", lambda: self.held_bytes)
         metrics.read_gauge("inflight_bytes", lambda: self._inflight_bytes)
+        metrics.read_gauge("breaker_state", lambda: self._breaker.state)
 
     # --- IPublisher
 
     def open_lane(self, facts: StreamFacts, sink: IStreamSink) -> Lane:
-        """Open the way for one stream."""
+        """Open the way for one stream; it begins where the lane before it of the interaction ends."""
         audio_max_bytes = int(facts.audio.bytes_per_s * self.buffer_s)
-        return Lane(self, self._bus.prepare(facts), facts, sink, audio_max_bytes)
+        lane = Lane(self, self._bus.prepare(facts), facts, sink, audio_max_bytes)
+        self._succession.stand(lane)
+        return lane
 
     @property
     def ready(self) -> str | None:
@@ -100,13 +108,8 @@ class Delivery:
 
         Fires with the number of audio frames the bus has not confirmed.
         """
-        if self._left is not None:
-            return succeed(self._left)
-        done: Deferred[int] = Deferred()
-        self._stopped.append(done)
-        if len(self._stopped) == 1:
-            self._stop_call = self._clock.callLater(deadline_s, self._finish)
-            self._finish_if_empty()
+        done = self._closing.begin(deadline_s)
+        self._finish_if_empty()
         return done
 
     # --- what the lanes call
@@ -114,6 +117,13 @@ class Delivery:
     def wall_ms(self) -> int:
         """Milliseconds since the epoch."""
         return int(self._wall_clock() * 1000)
+
+    def lane_done(self, lane: Lane) -> None:
+        """``lane`` is closed and empty: the next one of its interaction may begin."""
+        successor = self._succession.leave(lane)
+        if successor is not None and successor.ring:
+            self.order[successor] = None
+            self.arm_flush()
 
     def gapped(self, lane: Lane) -> None:
         """``lane`` has dropped frames it has not reported yet."""
@@ -132,6 +142,7 @@ class Delivery:
     def bus_up(self) -> None:
         """Connected, authenticated, empty: send."""
         self.is_up = True
+        self._breaker.step(BreakerStep.UP)
         self._refusals_logged.clear()
         self.metrics.bus_up = 1
         self.metrics.bus_connects += 1
@@ -145,18 +156,23 @@ class Delivery:
             self._log.warn("The bus is down", event="bus_down", bus=self._bus.name, reason=reason)
         self.is_up = False
         self._down_reason = reason
+        self._breaker.step(BreakerStep.DOWN)
+        self.metrics.breaker_opens = self._breaker.opens
         self.metrics.bus_up = 0
         self.metrics.bus_disconnects[reason] += 1
         while self._inflight:
             lane, frame = self._inflight.pop()
             lane.put_back(frame)
-            self.order[lane] = None
-            self.order.move_to_end(lane, last=False)
+            if lane.ring:
+                self.order[lane] = None
+                self.order.move_to_end(lane, last=False)
         self._inflight_bytes = 0
+        self._replies.is_waiting = False
 
     def bus_confirmed(self, count: int) -> None:
         """The oldest ``count`` messages in flight have been taken."""
-        now = self._progress_at = self.seconds()
+        now = self._replies.progress_at = self.seconds()
+        self._breaker.step(BreakerStep.ANSWERED)
         metrics, inflight = self.metrics, self._inflight
         observe = metrics.publish_latency.observe
         while count and inflight:
@@ -172,6 +188,7 @@ class Delivery:
                 lane.confirm(seq, size_bytes)
             else:
                 metrics.events_published += 1
+                lane.event_settled()
         if count:
             # More answers than questions: what is confirmed can no longer be told.
             self._bus.drop_connection("protocol")
@@ -182,7 +199,8 @@ class Delivery:
         if not self._inflight:
             self._bus.drop_connection("protocol")
             return
-        self._progress_at = self.seconds()
+        self._replies.progress_at = self.seconds()
+        self._breaker.step(BreakerStep.ANSWERED)
         lane, frame = self._inflight.popleft()
         self._inflight_bytes -= len(frame[2]) + OVERHEAD_BYTES
         self.held_bytes -= len(frame[2]) + OVERHEAD_BYTES
@@ -195,6 +213,7 @@ class Delivery:
             lane.lose(frame, "refused")
         else:
             self.metrics.events_dropped += 1
+            lane.event_settled()
         self._went_on()
 
     def bus_writable(self) -> None:
@@ -211,17 +230,16 @@ class Delivery:
 
     def _may_send(self) -> bool:
         has_room = self._inflight_bytes < self._inflight_max_bytes
-        return bool(self.order) and has_room and self.is_up and self._bus.writable
+        is_free = self._breaker.state is BreakerState.CLOSED or not self._inflight
+        return bool(self.order) and has_room and is_free and self.is_up and self._bus.writable
 
     def _flush(self) -> None:
         """Send all that may be sent now; more than WRITE_MAX_BYTES goes in several writes."""
         self.flush_call = None
-        if not self._inflight:
-            self._progress_at = self.seconds()
+        write_max_bytes = WRITE_MAX_BYTES if self._breaker.state is BreakerState.CLOSED else PROBE_MAX_BYTES
         while self._may_send():
-            batch = self._next_batch(min(self._inflight_max_bytes - self._inflight_bytes, WRITE_MAX_BYTES))
-            if self._reply_call is None:
-                self._reply_call = self._clock.callLater(self._reply_timeout_s, self._check_reply)
+            self._replies.sent(first=not self._inflight)
+            batch = self._next_batch(min(self._inflight_max_bytes - self._inflight_bytes, write_max_bytes))
             self.metrics.bus_writes += 1
             self.metrics.bus_bytes += self._bus.send(batch)
 
@@ -244,18 +262,11 @@ class Delivery:
         self._inflight_bytes += batch_bytes
         return batch
 
-    def _check_reply(self) -> None:
-        """Cut a connection that has answered nothing for too long; else look again in time."""
-        self._reply_call = None
-        if not self._inflight:
-            return
-        remaining_s = self._progress_at + self._reply_timeout_s - self.seconds()
-        if remaining_s > 0:
-            self._reply_call = self._clock.callLater(remaining_s, self._check_reply)
-        else:
-            self._bus.drop_connection("timeout")
+    def _unanswered(self) -> None:
+        self._bus.drop_connection("timeout")
 
     def _went_on(self) -> None:
+        self._replies.is_waiting = bool(self._inflight)
         self.arm_flush()
         self._finish_if_empty()
 
@@ -268,33 +279,26 @@ class Delivery:
     # --- the end
 
     def _finish_if_empty(self) -> None:
-        if self.held_frames or self._stop_call is None:
+        if self.held_frames or not self._closing.is_waiting:
             return
         # A stream that hears of its last gap may still have something to say.
         self._report_gaps()
         if not self.held_frames:
-            self._stop_call.cancel()
-            self._finish()
+            self._closing.now()
 
-    def _finish(self) -> None:
-        self._stop_call = None
+    def _let_go(self) -> int:
+        """Nothing more is sent; returns how many audio frames are left behind, and counts them."""
         self._report_gaps()
-        held = [frame for _, frame in self._inflight] + [frame for lane in self.order for frame in lane.ring]
-        if left := sum(1 for frame in held if frame[0]):
+        lanes = with_successors([*(lane for lane, _ in self._inflight), *self.order])
+        left = sum(lane.pending for lane in lanes)
+        if left:
             self.metrics.frames_dropped["shutdown"] += left
             self._log.error("Frames were not confirmed", event="frames_left", frames=left, reason=self.ready)
-        for call in (self.flush_call, self._reply_call, self._gap_call):
+        self._replies.stop()
+        for call in (self.flush_call, self._gap_call):
             if call is not None and call.active():
                 call.cancel()
-        self._bus.stop().addErrback(self._stop_failed).addCallback(self._bus_stopped, left)
-
-    def _stop_failed(self, failure: Failure) -> None:
-        self._log.failure("The bus could not be closed", failure, event="bus_stop_failed")
-
-    def _bus_stopped(self, _result: None, left: int) -> None:
         self.is_up = False
         self._down_reason = "stopped"
         self.metrics.bus_up = 0
-        self._left = left
-        for done in self._stopped:
-            done.callback(left)
+        return left

@@ -6,6 +6,9 @@ lanes that have something to send) by itself, since a frame is to cost few calls
 The ledger, in frames, as the sink sees it at any time:
 ``handed over = confirmed + dropped + pending``. A frame that was dropped and has not been reported
 yet counts as pending, so a stream whose ``pending`` is 0 has heard everything.
+
+An interaction that begins anew has a new lane, and that one waits until the lane before it is empty:
+nothing of the old numbering comes onto the bus after something of the new.
 """
 
 from __future__ import annotations
@@ -33,6 +36,9 @@ EVENTS_PER_LANE_MAX_COUNT: Final = 64
 # Ranges of dropped frames kept before they are reported without waiting for the interval.
 GAPS_PER_LANE_MAX_COUNT: Final = 64
 
+# Later than every seq (limits.SEQ_MAX_COUNT).
+_NOTHING: Final = 2**62
+
 
 class Lane:
     """The way of one stream to the bus (``ILane``). Made by ``Delivery.open_lane``."""
@@ -42,22 +48,27 @@ class Lane:
         "_audio_max_bytes",
         "_closed",
         "_delivery",
-        "_facts",
+        "_events_held",
         "_gapped",
         "_gaps",
+        "_sent_seq",
         "_sink",
         "_sink_failed",
+        "_withdrawn_after",
+        "facts",
         "pending",
         "prepared",
         "ring",
+        "successor",
         "unsent_audio",
+        "waits",
     )
 
     def __init__(
         self, delivery: Delivery, prepared: Any, facts: StreamFacts, sink: IStreamSink, audio_max_bytes: int
     ) -> None:
         self._delivery = delivery
-        self._facts = facts
+        self.facts = facts
         self._sink = sink
         self._sink_failed = False
         self._closed = False
@@ -65,9 +76,15 @@ class Lane:
         self._audio_bytes = 0
         self._audio_max_bytes = audio_max_bytes
         self.unsent_audio = 0
-        # Dropped and not yet reported: (first, last, reason) in the order they were dropped.
-        self._gaps: list[tuple[int, int, str]] = []
+        self._events_held = 0
+        # The last frame that was in flight when a connection broke: up to it the bus may have taken them.
+        self._sent_seq = 0
+        self._withdrawn_after = _NOTHING
+        # Dropped and not yet reported: (first, last, reason, bytes) in the order they were dropped.
+        self._gaps: list[tuple[int, int, str, int]] = []
         self._gapped = 0
+        self.waits = False
+        self.successor: Lane | None = None
         self.pending = 0
         self.prepared = prepared
         self.ring: deque[Frame] = deque()
@@ -91,27 +108,77 @@ class Lane:
 
         Raises: ``TypeError``, ``ValueError`` for fields that JSON cannot hold.
         """
-        delivery, facts = self._delivery, self._facts
+        delivery, facts = self._delivery, self.facts
+        if self.is_done:
+            # Its successor may be on the bus by now.
+            delivery.metrics.events_dropped += 1
+            return
         timestamp_ms = delivery.wall_ms()
+        fields = {"epoch": facts.epoch, **fields}
         payload = encode_event(event, facts.tenant_id, facts.interaction_id, timestamp_ms, fields)
         ring = self.ring
         if len(ring) - self.unsent_audio >= EVENTS_PER_LANE_MAX_COUNT:
-            self._remove(next(place for place, frame in enumerate(ring) if not frame[0]))
-            delivery.metrics.events_dropped += 1
+            self._drop_event(next(place for place, frame in enumerate(ring) if not frame[0]))
+        self._events_held += 1
         self._queue((0, timestamp_ms, payload, delivery.seconds()))
 
     def close(self) -> None:
-        """No more frames will come: one that does is dropped. Events are still taken."""
+        """No more frames will come: one that does is dropped. Events are taken until it is empty."""
         self._closed = True
         self.report_gaps()
+        self.look_done()
+
+    def withdraw(self, after_seq: int) -> tuple[int, int]:
+        """Take back the unsent frames after ``after_seq``: their client sends them to another process.
+
+        Returns how many frames and bytes. Those in flight stay pending and are not sent again.
+        """
+        self._withdrawn_after = after_seq
+        count = returned_bytes = 0
+        for place in range(len(self.ring) - 1, -1, -1):
+            if self.ring[place][0] > after_seq:
+                returned_bytes += len(self._remove(place)[2])
+                count += 1
+        self._audio_bytes -= returned_bytes
+        self.unsent_audio -= count
+        self.pending -= count
+        self._delivery.metrics.frames_dropped["returned"] += count
+        if not self.ring:
+            self._delivery.order.pop(self, None)
+        return count, returned_bytes
 
     # --- what the delivery calls
+
+    @property
+    def is_done(self) -> bool:
+        """Whether it is closed and nothing of it is held any more."""
+        return self._closed and not self.pending and not self._events_held
+
+    def look_done(self) -> None:
+        """Leave, when that was the last of it."""
+        if self.is_done:
+            self._delivery.lane_done(self)
+
+    def event_settled(self) -> None:
+        """The bus has taken or refused an event."""
+        self._events_held -= 1
+        if self._closed:
+            self.look_done()
 
     def put_back(self, frame: Frame) -> None:
         """A frame in flight whose fate is unknown is the next one to send again."""
         self.ring.appendleft(frame)
-        if frame[0]:
-            self.unsent_audio += 1
+        seq = frame[0]
+        if not seq:
+            return
+        if seq > self._withdrawn_after:
+            self._audio_bytes -= len(self._remove(0)[2])
+            self.pending -= 1
+            self._delivery.metrics.frames_dropped["returned"] += 1
+            self.look_done()
+            return
+        self.unsent_audio += 1
+        self._sent_seq = max(self._sent_seq, seq)
 
     def confirm(self, seq: int, size_bytes: int) -> None:
         """The bus has taken the audio frame ``seq``."""
@@ -120,9 +187,11 @@ class Lane:
             self.report_gaps()
         self.pending -= 1
         try:
-            self._sink.confirmed(seq)
+            self._sink.confirmed(seq, size_bytes)
         except Exception:
             self._blame_sink()
+        if self._closed:
+            self.look_done()
 
     def lose(self, frame: Frame, reason: str) -> None:
         """Account for an audio frame that will never be on the bus and is held no more."""
@@ -131,9 +200,9 @@ class Lane:
         self._delivery.metrics.frames_dropped[reason] += 1
         gaps = self._gaps
         if gaps and gaps[-1][1] + 1 == seq and gaps[-1][2] == reason:
-            gaps[-1] = (gaps[-1][0], seq, reason)
+            gaps[-1] = (gaps[-1][0], seq, reason, gaps[-1][3] + len(audio))
         else:
-            gaps.append((seq, seq, reason))
+            gaps.append((seq, seq, reason, len(audio)))
         self._gapped += 1
         self._delivery.gapped(self)
 
@@ -141,14 +210,16 @@ class Lane:
         """Tell the sink about every frame dropped since the last time, as ranges."""
         # The sink may publish, and so drop, from inside the call: take the list first.
         gaps, self._gaps = self._gaps, []
-        for first_seq, last_seq, reason in gaps:
+        for first_seq, last_seq, reason, size_bytes in gaps:
             count = last_seq - first_seq + 1
             self._gapped -= count
             self.pending -= count
             try:
-                self._sink.dropped(first_seq, last_seq, reason)
+                self._sink.dropped(first_seq, last_seq, reason, size_bytes)
             except Exception:
                 self._blame_sink()
+        if self._closed:
+            self.look_done()
 
     # --- bounds
 
@@ -163,6 +234,8 @@ class Lane:
             if not ring:
                 delivery.order.pop(self, None)
                 return
+        if self.waits:
+            return
         delivery.order[self] = None
         if delivery.flush_call is None:
             delivery.arm_flush()
@@ -170,6 +243,8 @@ class Lane:
     def _make_room(self) -> None:
         """Drop the oldest unsent audio of this stream until its bounds hold.
 
+        What was in flight when a connection broke is not dropped: the bus may have taken it, and a gap
+        would say that it has not.
         Under the stream's own bounds one frame is always kept, however large it is. Under the bound
         over all streams nothing is: the stream that pushes past it pays, with the new frame last.
         """
@@ -179,13 +254,16 @@ class Lane:
             or (self.pending - self._gapped > 1 and self._holds_too_much())
         ):
             # Events stand before the oldest audio, but never more than their own bound.
-            frame = self._remove(next(place for place, frame in enumerate(ring) if frame[0]))
+            sent_seq = self._sent_seq
+            place = next((place for place, frame in enumerate(ring) if frame[0] > sent_seq), None)
+            if place is None:
+                break
+            frame = self._remove(place)
             self.unsent_audio -= 1
             self.lose(frame, "overflow")
-        if delivery.held_bytes > delivery.held_max_bytes:
+        if delivery.held_bytes > delivery.held_max_bytes and ring and not ring[-1][0]:
             # No audio is left to give: what pushed past the bound is an event, the newest frame.
-            self._remove(len(ring) - 1)
-            delivery.metrics.events_dropped += 1
+            self._drop_event(len(ring) - 1)
         if len(self._gaps) > GAPS_PER_LANE_MAX_COUNT:
             self.report_gaps()
 
@@ -200,6 +278,11 @@ class Lane:
         delivery = self._delivery
         oldest = next(frame for frame in self.ring if frame[0])
         return not delivery.is_up or delivery.seconds() - oldest[3] > delivery.buffer_s
+
+    def _drop_event(self, place: int) -> None:
+        self._remove(place)
+        self._events_held -= 1
+        self._delivery.metrics.events_dropped += 1
 
     def _remove(self, place: int) -> Frame:
         frame = self.ring[place]
