@@ -14,12 +14,10 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
-from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from voiceingest.audio import AudioFormat
-from voiceingest.deadlines import Deadlines
-from voiceingest.driver import House, StreamDriver
+from tests.support.world import AUDIO, FRAME, WALL, Far, World, ledger
+from voiceingest.driver import StreamDriver
 from voiceingest.errors import (
     BadJson,
     FrameTooBig,
@@ -31,164 +29,10 @@ from voiceingest.errors import (
     UnknownEvent,
     VoiceIngestError,
 )
-from voiceingest.interfaces import Claims, IStreamSink, StreamFacts
+from voiceingest.interfaces import Claims, StreamFacts
 from voiceingest.limits import PEER_ERRORS_MAX_COUNT
-from voiceingest.metrics import Metrics
-from voiceingest.registry import FLUSH_GRACE_S, Registry
-from voiceingest.stream import State, StreamRules
-
-AUDIO = AudioFormat()
-FRAME = bytes(960)
-WALL = 1_700_000_000.0
-
-
-class Far:
-    """The peer: notes what it is told, and hears nothing once it was closed, as behind a socket."""
-
-    transport_name = "ingest"
-    request_id = "id-1"
-
-    def __init__(self, order: list[str]) -> None:
-        self.order = order
-        self.said: list[tuple[str, dict[str, Any]]] = []
-        self.acks: list[int] = []
-        self.pauses: list[float] = []
-        self.closed: tuple[int, str] | None = None
-
-    def say(self, event: str, **fields: Any) -> None:
-        """Note it."""
-        if self.closed is None:
-            self.said.append((event, fields))
-            self.order.append(f"say {event}")
-
-    def say_error(self, error: VoiceIngestError) -> None:
-        """Note its code."""
-        self.say("error", code=error.code)
-
-    def ack(self, seq: int) -> None:
-        """Note it."""
-        if self.closed is None:
-            self.acks.append(seq)
-            self.order.append(f"ack {seq}")
-
-    def pause(self, seconds: float) -> None:
-        """Note it."""
-        self.pauses.append(seconds)
-
-    def close(self, code: int, reason: str) -> None:
-        """Note the first."""
-        if self.closed is None:
-            self.closed = (code, reason)
-            self.order.append(f"close {code}")
-
-    def words(self) -> list[str]:
-        """The events it was told; errors by their code."""
-        return [fields["code"] if event == "error" else event for event, fields in self.said]
-
-
-class Lane:
-    """The bus: keeps frames until the test says what became of them."""
-
-    def __init__(self, facts: StreamFacts, sink: IStreamSink, order: list[str]) -> None:
-        self.facts = facts
-        self.sink = sink
-        self.order = order
-        self.frames: list[tuple[int, int, bytes]] = []
-        self.open: list[int] = []
-        self.events: list[tuple[str, dict[str, Any]]] = []
-        self.closed = False
-
-    def publish(self, seq: int, timestamp_ms: int, audio: bytes) -> None:
-        """Take a frame."""
-        assert not self.closed, "a frame after the last"
-        self.frames.append((seq, timestamp_ms, audio))
-        self.open.append(seq)
-        self.order.append(f"frame {seq}")
-
-    def publish_event(self, event: str, fields: dict[str, Any]) -> None:
-        """Take an event."""
-        self.events.append((event, fields))
-        self.order.append(f"bus {event}")
-
-    def close(self) -> None:
-        """No more will come."""
-        assert not self.closed, "closed twice"
-        self.closed = True
-        self.order.append("lane closed")
-
-    def confirm(self, count: int = 10_000) -> None:
-        """Confirm the oldest ``count`` frames."""
-        for seq in self.open[:count]:
-            self.open.remove(seq)
-            self.sink.confirmed(seq)
-
-    def drop(self, first: int, last: int, reason: str = "overflow") -> None:
-        """Give up some frames."""
-        self.open = [seq for seq in self.open if not first <= seq <= last]
-        self.sink.dropped(first, last, reason)
-
-
-class World:
-    """A house whose every part is a fake, and the connections in it."""
-
-    ready = None
-
-    def __init__(self, **rules: Any) -> None:
-        self.clock = Clock()
-        self.metrics = Metrics()
-        self.registry = Registry(self.clock)
-        self.deadlines = Deadlines(self.clock)
-        self.order: list[str] = []
-        self.lanes: list[Lane] = []
-        self.verdicts: dict[str, Deferred[Claims]] = {}
-        self.broken = False
-        self.house = House(
-            rules=StreamRules(**rules),
-            publisher=self,
-            registry=self.registry,
-            authenticator=self,
-            deadlines=self.deadlines,
-            clock=self.clock,
-            wall_clock=lambda: WALL + self.clock.seconds(),
-            metrics=self.metrics,
-        )
-
-    def open_lane(self, facts: StreamFacts, sink: IStreamSink) -> Lane:
-        """IPublisher."""
-        if self.broken:
-            raise RuntimeError("no lane")
-        self.lanes.append(Lane(facts, sink, self.order))
-        return self.lanes[-1]
-
-    def verify(self, token: str) -> Deferred[Claims]:
-        """IAuthenticator: what the test has put in ``verdicts``, for one check."""
-        return self.verdicts.pop(token)
-
-    def reload(self) -> None:
-        """IAuthenticator."""
-
-    def claims(self, **changes: Any) -> Claims:
-        """An hour's credential of ``acme``; ``expires_in`` is in seconds from now."""
-        lapses_at = WALL + self.clock.seconds() + changes.pop("expires_in", 3600.0)
-        given = {"subject": "s", "tenant_id": "acme", "interaction_id": None, "expires_at": lapses_at}
-        return Claims(**{**given, **changes})
-
-    def connect(self, **claims: Any) -> tuple[StreamDriver, Far]:
-        """A connection that stands."""
-        far = Far(self.order)
-        driver = StreamDriver(far, self.claims(**claims), self.house)
-        driver.opened()
-        return driver, far
-
-    def live(self, interaction_id: str = "call", **claims: Any) -> tuple[StreamDriver, Far, Lane]:
-        """A stream that was started."""
-        driver, far = self.connect(**claims)
-        driver.start("acme", interaction_id, AUDIO)
-        return driver, far, self.lanes[-1]
-
-    def pump(self, seconds: float) -> None:
-        """Let time go by in steps too short to be taken for a stall."""
-        self.clock.pump([0.25] * int(seconds * 4))
+from voiceingest.registry import FLUSH_GRACE_S
+from voiceingest.stream import State
 
 
 class Sessions(SynchronousTestCase):
@@ -210,10 +54,10 @@ class Sessions(SynchronousTestCase):
                 *("bus stopped", "lane closed", "say stopped", "close 1000"),
             ],
         )
-        ledger = {"received": 3, "published": 3, "dropped": 0, "pending": 0, "samples": 1440}
-        self.assertEqual(far.said[-1], ("stopped", {"seq": 3, **ledger}))
-        self.assertEqual(lane.events[-1], ("stopped", {"seq": 3, **ledger, "reason": "stopped"}))
-        self.assertEqual(lane.facts, StreamFacts("acme", "call", AUDIO))
+        account = ledger(3, 3)
+        self.assertEqual(far.said[-1], ("stopped", {"seq": 3, **account}))
+        self.assertEqual(lane.events[-1], ("stopped", {"seq": 3, **account, "reason": "stopped"}))
+        self.assertEqual(lane.facts, StreamFacts("acme", "call", AUDIO, int(WALL * 1000)))
         driver.lost(1000)
         self.assertEqual((world.metrics.sessions_started, world.metrics.sessions_active), (1, 0))
         self.assertEqual(len(lane.events), 2)
@@ -224,7 +68,9 @@ class Sessions(SynchronousTestCase):
             world = World(ack_published=published, ack_interval=7)
             _, far, lane = world.live()
             names = {"interaction_id": "call", "tenant_id": "acme"}
-            self.assertEqual(far.said, [("started", {**names, **shape, "ack_interval": 7, "ack_mode": mode})])
+            rules = {"ack_interval": 7, "ack_mode": mode}
+            place = {"epoch": int(WALL * 1000), "next_seq": 1, "resumed": False}
+            self.assertEqual(far.said, [("started", {**names, **shape, **rules, **place})])
             self.assertEqual(lane.events, [("started", shape)])
 
     def test_frames_go_to_the_bus_as_they_are_with_the_time_of_their_arrival(self) -> None:
@@ -352,8 +198,8 @@ class Sessions(SynchronousTestCase):
         self.assertEqual((world.metrics.sessions_active, len(world.registry), lane.closed), (0, 0, False))
         lane.confirm(2)
         lane.drop(3, 4)
-        ledger = {"received": 4, "published": 2, "dropped": 2, "pending": 0, "samples": 1920}
-        self.assertEqual(lane.events[-1], ("stopped", {"seq": 4, **ledger, "reason": "disconnected"}))
+        account = ledger(4, 2, 2, overflow=2)
+        self.assertEqual(lane.events[-1], ("stopped", {"seq": 4, **account, "reason": "disconnected"}))
         self.assertTrue(lane.closed)
         # The gap is said on the bus; nobody is there to hear it on the other side.
         self.assertEqual([event for event, _ in lane.events], ["started", "gap", "stopped"])
@@ -426,21 +272,18 @@ class Refusals(SynchronousTestCase):
             driver.lost(4403)
             self.assertEqual((world.metrics.sessions_active, world.metrics.connections["ingest"]), (0, 0))
 
-    def test_a_second_stream_of_an_interaction(self) -> None:
-        for tenant, code, close in (("acme", "duplicate_interaction", 4409), ("other", "forbidden", 4403)):
-            world = World()
-            driver, far, lane = world.live()
-            late, late_far = world.connect(tenant_id=tenant)
-            late.start(tenant, "call", AUDIO)
-            self.assertEqual((late_far.words(), late_far.closed), ([code], (close, code)))
-            self.assertEqual(
-                (len(world.lanes), world.metrics.sessions_active, len(world.registry)), (1, 1, 1)
-            )
-            late.frame(FRAME)
-            late.lost(close)
-            driver.frame(FRAME)
-            self.assertEqual([seq for seq, _, _ in lane.frames], [1])
-            self.assertEqual((far.words(), world.metrics.sessions_active), (["started"], 1))
+    def test_the_interaction_of_another_tenant(self) -> None:
+        world = World()
+        driver, far, lane = world.live()
+        late, late_far = world.connect(tenant_id="other")
+        late.start("other", "call", AUDIO)
+        self.assertEqual((late_far.words(), late_far.closed), (["forbidden"], (4403, "forbidden")))
+        self.assertEqual((len(world.lanes), world.metrics.sessions_active, len(world.registry)), (1, 1, 1))
+        late.frame(FRAME)
+        late.lost(4403)
+        driver.frame(FRAME)
+        self.assertEqual([seq for seq, _, _ in lane.frames], [1])
+        self.assertEqual((far.words(), world.metrics.sessions_active), (["started"], 1))
 
     def test_an_interaction_that_has_ended_may_begin_again(self) -> None:
         world = World()

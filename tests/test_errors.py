@@ -110,6 +110,8 @@ class Tree(SynchronousTestCase):
                 "empty_frame",
                 "not_started",
                 "already_started",
+                "resume_refused",
+                "resume_expired",
                 "already_stopped",
                 "token_refused",
             },
@@ -117,7 +119,7 @@ class Tree(SynchronousTestCase):
 
     def test_who_may_come_back_with_the_same_request(self) -> None:
         """A client that obeys the flag neither hammers in vain nor gives up on what passes."""
-        for code in ("unauthorized", "forbidden", "bad_json", "frame_too_big", "duplicate_interaction"):
+        for code in ("unauthorized", "forbidden", "bad_json", "frame_too_big", "replaced"):
             self.assertFalse(self.one(code).retryable, code)
         for code in (
             "draining",

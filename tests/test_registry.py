@@ -6,7 +6,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from voiceingest.errors import Draining, DuplicateInteraction, Forbidden
+from voiceingest.errors import Draining, Forbidden
 from voiceingest.registry import FLUSH_GRACE_S, Registry
 
 
@@ -17,6 +17,16 @@ class FakeStream:
         self.registry = registry
         self.leaves_at = leaves_at
         self.told: list[str] = []
+        self.is_movable = False
+        self.epoch = 1
+
+    def replaced(self) -> None:
+        """Note it."""
+        self.hear("replaced")
+
+    def give_up(self) -> None:
+        """Note it."""
+        self.hear("give up")
 
     def hear(self, word: str) -> None:
         """Note one word."""
@@ -54,14 +64,34 @@ class Case(SynchronousTestCase):
 class Admission(Case):
     """An interaction has one stream at a time."""
 
-    def test_a_second_stream_of_an_interaction_is_refused(self) -> None:
+    def test_the_newer_has_it(self) -> None:
         first, second = self.stream(), self.stream()
         self.registry.admit(first, "acme", "call")
-        self.assertRaises(DuplicateInteraction, self.registry.admit, second, "acme", "call")
-        self.assertRaises(Forbidden, self.registry.admit, second, "other", "call")
+        self.assertIs(self.registry.holder("acme", "call"), first)
+        self.assertRaises(Forbidden, self.registry.holder, "other", "call")
+        self.registry.admit(second, "acme", "call")
+        self.assertIs(self.registry.holder("acme", "call"), second)
+        self.registry.release(first)
         self.assertEqual(len(self.registry), 1)
-        self.registry.admit(second, "acme", "another call")
+        self.registry.admit(first, "acme", "another call")
         self.assertEqual(len(self.registry), 2)
+        self.assertIsNone(self.registry.holder("acme", "a third"))
+
+    def test_those_that_wait_for_their_client_are_counted_while_they_do(self) -> None:
+        first, second = self.stream(), self.stream()
+        for name, stream in (("a", first), ("b", second)):
+            self.registry.admit(stream, "acme", name)
+            self.registry.detached(stream)
+        self.assertEqual((self.registry.detached_count, len(self.registry)), (2, 2))
+        self.registry.attached(first)
+        self.registry.release(second)
+        self.assertEqual((self.registry.detached_count, len(self.registry)), (0, 1))
+
+    def test_epochs_are_the_time_and_never_the_same(self) -> None:
+        self.assertEqual(self.registry.next_epoch(1000), 1000)
+        self.assertEqual(self.registry.next_epoch(1000), 1001)
+        self.assertEqual(self.registry.next_epoch(900), 1002)
+        self.assertEqual(self.registry.next_epoch(2000, after=5000), 5001)
 
     def test_what_was_released_may_be_taken_by_anybody(self) -> None:
         first, second = self.stream(), self.stream()
@@ -73,7 +103,6 @@ class Admission(Case):
     def test_only_the_holder_releases(self) -> None:
         first, second = self.stream(), self.stream()
         self.registry.admit(first, "acme", "call")
-        self.assertRaises(DuplicateInteraction, self.registry.admit, second, "acme", "call")
         self.registry.release(second)
         self.assertEqual(len(self.registry), 1)
         self.registry.release(first)
@@ -81,10 +110,10 @@ class Admission(Case):
         self.assertEqual(len(self.registry), 0)
 
     def test_nobody_is_admitted_while_draining(self) -> None:
-        stream = self.stream()
+        self.stream()
         self.registry.drain(30.0)
         self.assertTrue(self.registry.draining)
-        self.assertRaises(Draining, self.registry.admit, stream, "acme", "call")
+        self.assertRaises(Draining, self.registry.holder, "acme", "call")
 
     def test_a_connection_that_never_was_may_be_gone(self) -> None:
         self.registry.gone(FakeStream(self.registry))

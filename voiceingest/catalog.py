@@ -15,6 +15,14 @@ BUSES: Final[dict[str, str]] = {
     "redis": "voiceingest.publishers.redis_pubsub:RedisPubSub",
     "rediss": "voiceingest.publishers.redis_pubsub:RedisPubSub",
     "unix": "voiceingest.publishers.redis_pubsub:RedisPubSub",
+    "redis+sentinel": "voiceingest.publishers.redis_pubsub:RedisPubSub",
+    "rediss+sentinel": "voiceingest.publishers.redis_pubsub:RedisPubSub",
+    "redis-streams": "voiceingest.publishers.redis_streams:RedisStreams",
+    "rediss-streams": "voiceingest.publishers.redis_streams:RedisStreams",
+    "redis-streams+sentinel": "voiceingest.publishers.redis_streams:RedisStreams",
+    "rediss-streams+sentinel": "voiceingest.publishers.redis_streams:RedisStreams",
+    "nats": "voiceingest.publishers.nats_jetstream:NatsJetStream",
+    "nats+tls": "voiceingest.publishers.nats_jetstream:NatsJetStream",
 }
 
 # What a caller may come in by, on the public site. ``factory(house) -> transport``.

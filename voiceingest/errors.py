@@ -7,7 +7,8 @@ An error carries what is to be answered, so that no transport needs a ladder of 
 * ``close_code``: the WebSocket close code (RFC 6455 section 7.4, 4000-4999 are ours);
 * ``http_status``: the answer where no WebSocket is open yet;
 * ``retryable``: whether the same client may come back with the same request;
-* ``closes``: whether the stream ends with it or goes on.
+* ``closes``: whether the stream ends with it or goes on;
+* ``resumable``: whether a stream whose connection is closed with it waits to be resumed.
 
 The text of an error is for people and is a constant: it never repeats what the peer sent.
 The reference page ``docs/reference/errors.md`` is generated from this file.
@@ -38,6 +39,7 @@ class VoiceIngestError(Exception):
     http_status: ClassVar[int] = 500
     retryable: ClassVar[bool] = True
     closes: ClassVar[bool] = True
+    resumable: ClassVar[bool] = False
 
     def __init__(self, message: str | None = None) -> None:
         super().__init__(message or type(self).default_message())
@@ -55,6 +57,8 @@ class VoiceIngestError(Exception):
 
 class InternalError(VoiceIngestError):
     """Something went wrong on our side."""
+
+    resumable = True
 
 
 # --- the peer's fault ----------------------------------------------------------------------
@@ -151,6 +155,7 @@ class TokenExpired(Unauthenticated):
 
     code = "token_expired"
     retryable = True
+    resumable = True
 
 
 class TokenRefused(Unauthenticated):
@@ -178,13 +183,25 @@ class OriginRefused(PeerError):
     closes = True
 
 
-class DuplicateInteraction(PeerError):
-    """A stream with this interaction_id is live."""
+class Replaced(PeerError):
+    """A newer connection has taken this interaction over."""
 
-    code = "duplicate_interaction"
+    code = "replaced"
     close_code = 4409
     http_status = 409
     closes = True
+
+
+class ResumeRefused(PeerError):
+    """The resume token is not one of this stream; start without it."""
+
+    code = "resume_refused"
+
+
+class ResumeExpired(PeerError):
+    """The stream can no longer be resumed; start without the token."""
+
+    code = "resume_expired"
 
 
 class StartTimeout(PeerError):
@@ -215,6 +232,7 @@ class PeerTooSlow(PeerError):
     http_status = 408
     retryable = True
     closes = True
+    resumable = True
 
 
 class PeerGone(PeerError):
@@ -225,6 +243,7 @@ class PeerGone(PeerError):
     http_status = 408
     retryable = True
     closes = True
+    resumable = True
 
 
 class RateLimited(PeerError):

@@ -6,12 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from .auth.resume import ResumeTokens
 from .deadlines import Deadlines
 from .errors import VoiceIngestError
 from .interfaces import Claims, IAuthenticator, IClock, IFarEnd, IPublisher
 from .metrics import Metrics
 from .registry import Registry
-from .stream import Authority, StreamRules
+from .stream import Authority, Stream, StreamRules
 
 
 class Silence:
@@ -51,8 +52,36 @@ class House:
     clock: IClock
     wall_clock: Callable[[], float]
     metrics: Metrics
+    tokens: ResumeTokens
 
     def authority(self, claims: Claims) -> Authority:
         """The claims with their expiry as a time from now, which no step of the wall clock moves."""
         left = claims.expires_at - self.wall_clock()
         return Authority(claims.subject, claims.tenant_id, claims.interaction_id, left)
+
+    def greeting(self, stream: Stream) -> dict[str, Any]:
+        """What ``started`` says of a stream, beside whether it was resumed."""
+        return {
+            "interaction_id": stream.interaction_id,
+            "tenant_id": stream.tenant_id,
+            "sample_rate": stream.audio.sample_rate,
+            "encoding": stream.audio.encoding,
+            "ack_interval": self.rules.ack_interval,
+            "ack_mode": "published" if self.rules.ack_published else "received",
+            "epoch": stream.epoch,
+            "next_seq": stream.seq + 1,
+            **self.token(stream),
+            **({"resume_window_s": self.rules.resume_window_s} if self.rules.resume_window_s else {}),
+        }
+
+    def token(self, stream: Stream, next_seq: int | None = None) -> dict[str, str]:
+        """The field with the token to resume ``stream`` with, where there is resuming at all.
+
+        ``next_seq`` is the frame to go on with, where that is certain.
+        """
+        if not self.rules.resume_window_s:
+            return {}
+        names = (stream.tenant_id, stream.interaction_id)
+        audio = (stream.audio.sample_rate, stream.audio.encoding)
+        exact = next_seq is not None
+        return {"resume_token": self.tokens.mint(*names, stream.epoch, audio, next_seq or 1, is_exact=exact)}

@@ -53,21 +53,26 @@ class IAuthenticator(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class StreamFacts:
-    """What is the same for every frame of a stream, and so is encoded once."""
+    """What is the same for every frame of a stream, and so is encoded once.
+
+    ``epoch`` tells one numbering of an interaction's frames from another: it stays when a stream is
+    resumed and is larger when the interaction begins anew.
+    """
 
     tenant_id: str
     interaction_id: str
     audio: AudioFormat
+    epoch: int = 0
 
 
 class IStreamSink(Protocol):
     """What a stream is told about the frames it has handed over."""
 
-    def confirmed(self, seq: int) -> None:
+    def confirmed(self, seq: int, size_bytes: int) -> None:
         """The bus has taken ``seq``. Called in the order of the frames, once for each."""
 
-    def dropped(self, first_seq: int, last_seq: int, reason: str) -> None:
-        """The frames ``first_seq..last_seq`` will never be on the bus."""
+    def dropped(self, first_seq: int, last_seq: int, reason: str, size_bytes: int) -> None:
+        """The frames ``first_seq..last_seq``, so many bytes of audio, will never be on the bus."""
 
 
 class ILane(Protocol):
@@ -81,6 +86,12 @@ class ILane(Protocol):
 
     def close(self) -> None:
         """No more frames will come. What was handed over is still delivered."""
+
+    def withdraw(self, after_seq: int) -> tuple[int, int]:
+        """Take back the unsent frames after ``after_seq``, and send none of them again.
+
+        Returns how many frames and bytes were taken back; the sink is not told of them.
+        """
 
 
 class IPublisher(Protocol):

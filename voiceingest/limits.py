@@ -56,3 +56,13 @@ LISTEN_BACKLOG_COUNT: Final = 2048
 
 # Tickets for browsers that are out at once; each is about 300 bytes.
 TICKETS_MAX_COUNT: Final = 10_000
+
+# How old a resume token may be that another process issued, in seconds: no call lasts longer.
+RESUME_TOKEN_MAX_AGE_S: Final = 24 * 3600.0
+
+# A resume token: four times what two identifiers of 128 characters take in base64.
+RESUME_TOKEN_MAX_BYTES: Final = 4 * 1024
+
+# Numbers a client gives us for its frames; JSON carries whole numbers exactly up to here (RFC 8259
+# section 6).
+SEQ_MAX_COUNT: Final = 2**53 - 1

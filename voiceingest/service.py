@@ -21,6 +21,7 @@ from twisted.web.resource import IResource
 
 from . import catalog
 from .auth import make_authenticator
+from .auth.resume import ResumeTokens
 from .auth.tickets import Tickets
 from .config import Settings
 from .deadlines import Deadlines
@@ -81,9 +82,12 @@ def make_service(
     delivery = Delivery(bus, settings, reactor, wall_clock, metrics)
     registry = Registry(reactor)
     deadlines = Deadlines(reactor)
+    secret = settings.resume_secret.get_secret_value() if settings.resume_secret else None
     house = House(
-        _stream_rules(settings), delivery, registry, authenticator, deadlines, reactor, wall_clock, metrics
+        _stream_rules(settings), delivery, registry, authenticator, deadlines, reactor, wall_clock, metrics,
+        ResumeTokens(secret, settings.resume_window_s, wall_clock),
     )
+    metrics.read_gauge("streams_detached", lambda: registry.detached_count)
 
     lag = LagSampler(reactor, metrics.reactor_lag)
     checks = {"reactor": lag, bus.name: delivery, "keys": authenticator}
@@ -106,6 +110,12 @@ def make_service(
     flush = partial(delivery.stop, flush_s)
     drain = partial(registry.drain, settings.drain_deadline_s)
     drain_s = settings.drain_deadline_s + FLUSH_GRACE_S + MARGIN_S
+
+    def draining() -> None:
+        health.drain()
+        # At once, while the listeners still answer: who is moved has a whole window to be.
+        drain()
+
     children = [
         _log_part(log),
         Child(lag),
@@ -114,7 +124,7 @@ def make_service(
         Child(Part("keys", authenticator.start, authenticator.stop)),
         Child(Part("deadlines", stop=deadlines.stop)),
         Child(Part("streams", stop=drain), stop_deadline_s=drain_s),
-        Child(public),
+        Child(public, stop_deadline_s=settings.drain_listen_s + MARGIN_S),
     ]
     daemon = Daemon(
         children,
@@ -130,7 +140,7 @@ def make_service(
             },
             metrics.reloads,
         ),
-        draining=health.drain,
+        draining=draining,
         observer=log,
     )
     return daemon
@@ -175,6 +185,7 @@ def _stream_rules(settings: Settings) -> StreamRules:
         auth_leeway_s=settings.jwt_leeway_s,
         realtime_factor=settings.ingest_max_realtime_factor,
         max_frame_bytes=settings.max_frame_bytes,
+        resume_window_s=settings.resume_window_s,
     )
 
 

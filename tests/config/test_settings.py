@@ -159,10 +159,12 @@ class Agreement(Case):
         self.assertEqual(made().bus_url, "redis://localhost:6379")
         self.assertEqual(made(redis_url="redis://a").bus_url, "redis://a")
         self.assertEqual(made(redis_url="redis://a", publish_url="memory://").bus_url, "memory://")
-        for good in ("memory://", "redis://u:p@h:1/2", "rediss://h", "unix:///run/redis.sock"):
+        redis = ("redis://u:p@h:1/2", "rediss://h", "unix:///run/redis.sock", "redis-streams://h")
+        sentinel = ("redis+sentinel://h1,h2/main", "rediss-streams+sentinel://h1/main/3")
+        for good in ("memory://", *redis, *sentinel, "nats://h", "nats+tls://h1,h2"):
             self.assertEqual(made(publish_url=good).bus_url, good)
         self.assertEqual(self.refused(redis_url=""), ["publish_url"])
-        for bad in ("http://h", "REDIS://h", " redis://h", "nats://h", "redis+sentinel://h"):
+        for bad in ("http://h", "REDIS://h", " redis://h", "kafka://h", "redis+cluster://h"):
             self.assertEqual(self.refused(publish_url=bad), ["publish_url"], bad)
             self.assertEqual(self.refused(redis_url=bad), ["publish_url"], bad)
         # What is not in use need not be usable.
@@ -172,12 +174,16 @@ class Agreement(Case):
 class Secrets(Case):
     """They are in the value and in nothing that is printed."""
 
-    FIELDS: Final = ("admin_token", "jwt_public_key", "publish_url", "redis_url")
+    FIELDS: Final = (
+        *("admin_token", "jwt_public_key", "resume_secret", "redis_sentinel_password"),
+        *("publish_url", "redis_url"),
+    )
 
     def values(self) -> dict[str, Any]:
         """A canary in every secret."""
         url = f"redis://user:{CANARY}@host"
-        return {"admin_token": CANARY, "jwt_public_key": CANARY, "publish_url": url, "redis_url": url}
+        own = {"admin_token": CANARY, "jwt_public_key": CANARY, "redis_sentinel_password": CANARY}
+        return {**own, "resume_secret": CANARY * 2, "publish_url": url, "redis_url": url}
 
     def test_every_secret_is_one(self) -> None:
         marked = {

@@ -8,31 +8,38 @@ from voiceingest.stream.ledger import Ledger
 
 
 class Sums(SynchronousTestCase):
-    """received = published + dropped + pending."""
+    """received = published + dropped + pending, in frames and in samples."""
 
     def test_a_new_one_is_empty(self) -> None:
-        zeros = {"received": 0, "published": 0, "dropped": 0, "pending": 0, "samples": 0}
-        self.assertEqual(Ledger().summary(), zeros)
+        summary = Ledger().summary()
+        self.assertEqual(summary.pop("drops"), {})
+        self.assertEqual(set(summary.values()), {0})
 
     def test_what_is_neither_published_nor_dropped_is_pending(self) -> None:
         ledger = Ledger()
         ledger.received, ledger.published = 10, 4
-        ledger.drop(3, "overflow")
+        ledger.samples, ledger.samples_published = 1000, 400
+        ledger.drop(3, 250, "overflow")
         self.assertEqual((ledger.dropped, ledger.pending), (3, 3))
+        self.assertEqual((ledger.samples_dropped, ledger.samples_pending), (250, 350))
 
     def test_drops_of_every_reason_are_counted(self) -> None:
         ledger = Ledger()
         ledger.received = 7
         for count, reason in ((1, "overflow"), (2, "refused"), (4, "overflow")):
-            ledger.drop(count, reason)
+            ledger.drop(count, count, reason)
         self.assertEqual((ledger.dropped, ledger.pending), (7, 0))
+        self.assertEqual(ledger.summary()["drops"], {"overflow": 5, "refused": 2})
 
     def test_the_summary_is_in_a_fixed_order(self) -> None:
         """It goes on the wire as it is; readers see the same order every time."""
-        self.assertEqual(list(Ledger().summary()), ["received", "published", "dropped", "pending", "samples"])
+        frames = ["received", "published", "dropped", "pending"]
+        samples = ["samples", "samples_published", "samples_dropped", "samples_pending"]
+        self.assertEqual(list(Ledger().summary()), [*frames, *samples, "drops"])
 
     def test_the_summary_is_a_copy(self) -> None:
         ledger = Ledger()
         before = ledger.summary()
         ledger.received = 5
-        self.assertEqual(before["received"], 0)
+        ledger.drop(1, 1, "overflow")
+        self.assertEqual((before["received"], before["drops"]), (0, {}))

@@ -190,11 +190,11 @@ class Stopping(SynchronousTestCase):
         stream = live()
         for _ in range(3):
             stream.take(2, 0.0)
-        stream.confirmed(1)
+        stream.confirmed(1, 2)
         self.assertFalse(stream.flushed)
         stream.stop(0.0)
         self.assertFalse(stream.flushed)
-        stream.dropped(2, 3, "overflow")
+        stream.dropped(2, 3, "overflow", 4)
         self.assertTrue(stream.flushed)
         stream.end(Step.FLUSHED)
         self.assertFalse(stream.flushed)
@@ -211,8 +211,8 @@ class Stopping(SynchronousTestCase):
         stream.take(2, 0.0)
         stream.take(2, 0.0)
         stream.end(Step.GONE)
-        stream.confirmed(1)
-        stream.dropped(2, 2, "refused")
+        stream.confirmed(1, 2)
+        stream.dropped(2, 2, "refused", 2)
         self.assertEqual(stream.ledger.summary()["pending"], 0)
 
 
@@ -225,7 +225,7 @@ class Acks(SynchronousTestCase):
 
     def test_published_every_tenth_confirmed_frame(self) -> None:
         stream = live()
-        self.assertEqual(self.acks(stream, stream.confirmed, 35), [10, 20, 30])
+        self.assertEqual(self.acks(stream, lambda seq: stream.confirmed(seq, 2), 35), [10, 20, 30])
 
     def test_published_none_for_what_is_only_read(self) -> None:
         stream = live()
@@ -237,26 +237,27 @@ class Acks(SynchronousTestCase):
 
     def test_received_none_when_the_bus_confirms(self) -> None:
         stream = live(StreamRules(ack_published=False))
-        self.assertEqual(self.acks(stream, stream.confirmed, 35), [])
+        self.assertEqual(self.acks(stream, lambda seq: stream.confirmed(seq, 2), 35), [])
         self.assertEqual(stream.ledger.published, 35)
 
     def test_interval_1_acknowledges_each(self) -> None:
         stream = live(StreamRules(ack_interval=1))
-        self.assertEqual(self.acks(stream, stream.confirmed, 3), [1, 2, 3])
+        self.assertEqual(self.acks(stream, lambda seq: stream.confirmed(seq, 2), 3), [1, 2, 3])
 
     def test_a_declared_gap_counts_towards_the_interval(self) -> None:
         stream = live()
         for _ in range(25):
             stream.take(2, 0.0)
-        stream.dropped(3, 9, "overflow")
-        self.assertEqual([seq for seq in (1, 2, *range(10, 26)) if stream.confirmed(seq)], [10, 20])
+        stream.dropped(3, 9, "overflow", 14)
+        self.assertEqual([seq for seq in (1, 2, *range(10, 26)) if stream.confirmed(seq, 2)], [10, 20])
 
     def test_the_frame_on_the_interval_may_be_the_dropped_one(self) -> None:
         stream = live()
         for _ in range(25):
             stream.take(2, 0.0)
-        stream.dropped(10, 12, "overflow")
-        self.assertEqual([seq for seq in (*range(1, 10), *range(13, 26)) if stream.confirmed(seq)], [13, 23])
+        stream.dropped(10, 12, "overflow", 6)
+        seqs = (*range(1, 10), *range(13, 26))
+        self.assertEqual([seq for seq in seqs if stream.confirmed(seq, 2)], [13, 23])
 
 
 class Authentication(SynchronousTestCase):
@@ -507,7 +508,7 @@ class Machine(RuleBasedStateMachine):
         """The bus confirms in order, whatever the state: it may be late."""
         for seq in self.open_frames[:count]:
             self.open_frames.remove(seq)
-            if self.stream.confirmed(seq):
+            if self.stream.confirmed(seq, 2):
                 self.ack(seq)
 
     @precondition(lambda self: self.open_frames)
@@ -519,7 +520,7 @@ class Machine(RuleBasedStateMachine):
         while last + 1 in self.open_frames and data.draw(st.booleans()):
             last += 1
         self.open_frames = [seq for seq in self.open_frames if not first <= seq <= last]
-        self.stream.dropped(first, last, "overflow")
+        self.stream.dropped(first, last, "overflow", 2 * (last - first + 1))
 
     @rule(seconds=st.floats(0, 40))
     def wake(self, seconds: float) -> None:

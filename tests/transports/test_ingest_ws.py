@@ -9,6 +9,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from voiceingest.auth.resume import ResumeTokens
 from voiceingest.deadlines import Deadlines
 from voiceingest.driver import House
 from voiceingest.errors import InternalError, VoiceIngestError
@@ -65,7 +66,7 @@ class FakeLane:
     def publish(self, seq: int, timestamp_ms: int, audio: bytes) -> None:
         """Take a frame and confirm it."""
         self.frames.append(audio)
-        self.sink.confirmed(seq)
+        self.sink.confirmed(seq, len(audio))
 
     def publish_event(self, event: str, fields: dict[str, Any]) -> None:
         """Take an event."""
@@ -116,6 +117,7 @@ class Case(SynchronousTestCase):
             clock=self.clock,
             wall_clock=lambda: 1000.0,
             metrics=self.metrics,
+            tokens=ResumeTokens(None, 0.0, lambda: 1000.0),
         )
         self.transport = IngestTransport(self.house)
         self.socket = FakeSocket()
@@ -158,6 +160,9 @@ class Dispatch(Case):
                     "encoding": "pcm16",
                     "ack_interval": 2,
                     "ack_mode": "published",
+                    "epoch": 1000000,
+                    "next_seq": 1,
+                    "resumed": False,
                 }
             ],
         )

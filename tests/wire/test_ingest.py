@@ -14,15 +14,21 @@ from voiceingest.audio import SAMPLE_RATES, AudioFormat
 from voiceingest.errors import (
     BadField,
     BadJson,
-    DuplicateInteraction,
     FrameTooBig,
     OddFrame,
+    Replaced,
     UnknownEvent,
     UnsupportedAudio,
     VoiceIngestError,
     every_error,
 )
-from voiceingest.limits import CONTROL_MAX_BYTES, IDENTIFIER_MAX_CHARS, TOKEN_MAX_BYTES
+from voiceingest.limits import (
+    CONTROL_MAX_BYTES,
+    IDENTIFIER_MAX_CHARS,
+    RESUME_TOKEN_MAX_BYTES,
+    SEQ_MAX_COUNT,
+    TOKEN_MAX_BYTES,
+)
 from voiceingest.wire.ingest import Auth, Start, Stop, decode, encode, encode_ack, encode_error
 
 DOCUMENTED = (BadJson, BadField, UnknownEvent, UnsupportedAudio, FrameTooBig)
@@ -63,7 +69,21 @@ class Events(SynchronousTestCase):
         self.assertEqual(message, Start("acme", "call-1", AudioFormat(24000, "pcm16")))
 
     def test_fields_of_tomorrow_are_ignored(self) -> None:
-        self.assertEqual(decode(start(resume_token="x", nested={"a": [1]})), decode(said(START)))
+        self.assertEqual(decode(start(tomorrow="x", nested={"a": [1]})), decode(said(START)))
+
+    def test_a_client_that_comes_back(self) -> None:
+        said_at_once = start(resume_token="a.b", acked=20, from_seq=15, resumable=True)
+        audio = AudioFormat(24000, "pcm16")
+        self.assertEqual(decode(said_at_once), Start("acme", "call-1", audio, "a.b", 20, 15, True))
+        refused = {
+            "resume_token": (None, "", 7, "x" * (RESUME_TOKEN_MAX_BYTES + 1)),
+            "acked": (None, -1, 1.0, "1", True, SEQ_MAX_COUNT + 1),
+            "from_seq": (None, 0, 1.5, "1", True, SEQ_MAX_COUNT + 1),
+            "resumable": (None, 1, "true"),
+        }
+        for name, values in refused.items():
+            for value in values:
+                self.assertRaises(BadField, decode, start(**{name: value}))
 
     def test_stop(self) -> None:
         self.assertEqual(decode(b'{"event":"stop"}'), Stop())
@@ -319,8 +339,8 @@ class Writing(SynchronousTestCase):
             b'"message":"The frame is not a whole number of 16-bit samples"}',
         )
         self.assertEqual(
-            json.loads(encode_error(DuplicateInteraction("own words"))),
-            {"event": "error", "code": "duplicate_interaction", "message": "own words"},
+            json.loads(encode_error(Replaced("own words"))),
+            {"event": "error", "code": "replaced", "message": "own words"},
         )
 
     def test_every_error_can_be_said(self) -> None:

@@ -16,7 +16,10 @@ from pydantic_core import PydanticCustomError
 
 LogLevel = Literal["debug", "info", "warn", "error", "critical"]
 JwtAlgorithm = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA"]
-PublishScheme = Literal["memory", "redis", "rediss", "unix"]
+PublishScheme = Literal[
+    "memory", "redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel", "redis-streams", "rediss-streams",
+    "redis-streams+sentinel", "rediss-streams+sentinel", "nats", "nats+tls",
+]
 
 _PLACEHOLDERS = {"tenant_id", "interaction_id"}
 
@@ -74,6 +77,11 @@ class Settings(BaseModel):
     stop_flush_timeout_s: float = _field(10.0, "Ingest", "How long `stop` waits for the bus to confirm the last frames, in seconds.", gt=0, le=120)
     ingest_max_realtime_factor: float = _field(8.0, "Ingest", "How many times faster than real time a stream may send before it is paced. 0: no limit.", ge=0, le=1000)
 
+    # --- resuming
+    resume_window_s: float = _field(30.0, "Resuming", "How long a stream whose connection was lost waits for its client to come back, in seconds. 0: not at all, and no tokens to resume with are given out.", ge=0, le=3600)
+    resume_secret: SecretStr | None = _secret("Resuming", "Secret of at least 32 characters that resume tokens are signed with. Give processes that stand in for one another the same. Unset: a random one for each process.")
+    resume_secret_file: Path | None = _field(None, "Resuming", "File that holds `resume_secret`.")
+
     # --- connections
     max_connections: int = _field(10000, "Connections", "Connections open at once. 0: no limit.", ge=0)
     max_connections_per_ip: int = _field(1000, "Connections", "Connections open at once from one address. 0: no limit.", ge=0)
@@ -83,13 +91,28 @@ class Settings(BaseModel):
     write_timeout_s: float = _field(10.0, "Connections", "How long a peer may leave what it was sent unread, in seconds.", gt=0, le=300)
 
     # --- publishing
-    publish_url: SecretStr | None = _secret("Publishing", "The bus: `memory://`, `redis://`, `rediss://` or `unix://`. Unset: `redis_url`.")
+    publish_url: SecretStr | None = _secret("Publishing", "The bus: `memory://`; `redis://`, `rediss://` or `unix://` (pub/sub); `redis+sentinel://`; `redis-streams://`; `redis-streams+sentinel://`; `nats://` or `nats+tls://` (JetStream); each Redis one but `unix:` also as `rediss…` for TLS. Unset: `redis_url`.")
     publish_url_file: Path | None = _field(None, "Publishing", "File that holds `publish_url`.")
     redis_url: SecretStr = Field(SecretStr("redis://localhost:6379"), description="Redis, as `redis[s]://[user:password@]host[:port][/db]` or `unix://[user:password@]/path?db=0`.", json_schema_extra={"section": "Publishing", "secret": True})
     redis_url_file: Path | None = _field(None, "Publishing", "File that holds `redis_url`.")
     redis_ca_path: Path | None = _field(None, "Publishing", "PEM file with the authorities that may have signed the certificate of a `rediss:` server. Unset: the system's.")
     redis_channel: str = _field("audio:frames", "Publishing", "Channel of the audio frames; may hold `{tenant_id}` and `{interaction_id}`.", min_length=1)
     redis_events_channel: str = _field("audio:events", "Publishing", "Channel of the events; may hold `{tenant_id}` and `{interaction_id}`.", min_length=1)
+    redis_stream_max_entries: int = _field(20000, "Publishing", "Length a Redis stream of frames is trimmed to, about (`MAXLEN ~`), in entries. With `redis-streams` only.", ge=100)
+    redis_stream_events_max_entries: int = _field(20000, "Publishing", "Length a Redis stream of events is trimmed to, about, in entries. With `redis-streams` only.", ge=100)
+    redis_wait_replicas: int = _field(0, "Publishing", "A message counts as confirmed only when so many replicas have it too (`WAIT`). 0: the primary is enough. With `redis-streams` only.", ge=0, le=10)
+    redis_sentinel_username: str | None = _field(None, "Publishing", "User name for the sentinels, where they ask for one.")
+    redis_sentinel_password: SecretStr | None = _secret("Publishing", "Password for the sentinels, where they ask for one; that of the URL is for Redis itself.")
+    redis_sentinel_password_file: Path | None = _field(None, "Publishing", "File that holds `redis_sentinel_password`.")
+    nats_stream: str = _field("VOICEINGEST", "Publishing", "JetStream stream that takes frames and events; made when it is not there.", pattern=r"^[A-Za-z0-9_-]{1,64}$")
+    nats_subject: str = _field("audio.frames", "Publishing", "Subject of the audio frames; may hold `{tenant_id}` and `{interaction_id}`, each as a whole token.", min_length=1)
+    nats_events_subject: str = _field("audio.events", "Publishing", "Subject of the events; may hold `{tenant_id}` and `{interaction_id}`, each as a whole token.", min_length=1)
+    nats_replicas: int = _field(1, "Publishing", "Copies JetStream keeps of each message, where the stream has to be made: 1, 3 or 5.", ge=1, le=5)
+    nats_max_age_s: float = _field(3600.0, "Publishing", "How long JetStream keeps a message, where the stream has to be made, in seconds.", ge=1, le=31536000)
+    nats_max_bytes: int = _field(1073741824, "Publishing", "What the JetStream stream may hold, where it has to be made, in bytes; the oldest goes first.", ge=1048576)
+    nats_duplicate_window_s: float = _field(120.0, "Publishing", "How long JetStream remembers message ids, where the stream has to be made, in seconds; no shorter than an outage that is to leave no repeats.", ge=1, le=3600)
+    nats_credentials_path: Path | None = _field(None, "Publishing", "NATS credentials file (JWT and seed).")
+    nats_ca_path: Path | None = _field(None, "Publishing", "PEM file with the authorities that may have signed the certificate of a `nats+tls:` server. Unset: the system's.")
     publish_buffer_bytes: int = _field(67108864, "Publishing", "Memory for frames the bus has not confirmed, over all streams, in bytes.", ge=65536)
     publish_inflight_bytes: int = _field(4194304, "Publishing", "What may be sent to the bus ahead of its confirmations, in bytes.", ge=65536)
     publish_reply_timeout_s: float = _field(10.0, "Publishing", "A bus that confirms nothing for so long is taken for dead and connected to again, in seconds.", gt=0, le=120)
@@ -97,6 +120,7 @@ class Settings(BaseModel):
     publish_retry_max_s: float = _field(5.0, "Publishing", "Longest pause between two attempts to connect, in seconds.", ge=0.1, le=300)
 
     # --- operation
+    drain_listen_s: float = _field(1.0, "Operation", "How long a shutdown still answers new connections, with 503, after `/readyz` has turned false, in seconds.", ge=0, le=60)
     drain_deadline_s: float = _field(30.0, "Operation", "How long a shutdown waits for live streams, in seconds.", ge=0, le=3600)
     log_level: LogLevel = _field("info", "Operation", "Least level that is logged. Read again on SIGHUP.")
     service_name: str = _field("voiceingest", "Operation", "Tag `service` of every log line.", min_length=1)
@@ -139,12 +163,16 @@ class Settings(BaseModel):
             raise PydanticCustomError("ssl_cert_path", "ssl_key_path and ssl_cert_path go together")
         if self.jwt_jwks_url and (self.jwt_public_key or self.jwt_public_key_file):
             raise PydanticCustomError("jwt_jwks_url", "jwt_jwks_url and jwt_public_key exclude each other")
-        for channel in ("redis_channel", "redis_events_channel"):
+        if self.nats_replicas not in (1, 3, 5):
+            raise PydanticCustomError("nats_replicas", "1, 3 or 5: an even number tolerates no more than the odd one below")
+        if self.resume_secret is not None and len(self.resume_secret.get_secret_value()) < 32:
+            raise PydanticCustomError("resume_secret", "at least 32 characters")
+        for channel in ("redis_channel", "redis_events_channel", "nats_subject", "nats_events_subject"):
             unknown = set(re.findall(r"{([^}]*)}", getattr(self, channel))) - _PLACEHOLDERS
             if unknown:
                 raise PydanticCustomError(channel, "only {tenant_id} and {interaction_id} may stand in braces")
         # Not urlsplit: what it raises may quote the URL, password and all.
         scheme, separator, _ = self.bus_url.partition("://")
         if not separator or scheme not in get_args(PublishScheme):
-            raise PydanticCustomError("publish_url", "the scheme of the bus is one of memory, redis, rediss, unix")
+            raise PydanticCustomError("publish_url", f"the scheme of the bus is one of {', '.join(get_args(PublishScheme))}")
         return self

@@ -65,6 +65,14 @@ class Metrics:
         self.bus_connects = 0
         self.bus_writes = 0
         self.bus_bytes = 0
+        self.breaker_state = 2
+        self.breaker_opens = 0
+        self.samples_received = 0
+        self.samples_published = 0
+        self.streams_detached = 0
+        self.streams_replaced = 0
+        self.streams_moved = 0
+        self.frames_fenced = 0
         self.queue_frames = 0
         self.queue_bytes = 0
         self.inflight_bytes = 0
@@ -79,6 +87,9 @@ class Metrics:
         self.connections_refused = _tally("connections_refused")
         self.frames_dropped = _tally("frames_dropped")
         self.gaps = _tally("gaps")
+        self.samples_dropped = _tally("samples_dropped")
+        self.streams_resumed = _tally("streams_resumed")
+        self.resumes_refused = _tally("resumes_refused")
         self.bus_disconnects = _tally("bus_disconnects")
         self.bus_refused = _tally("bus_refused")
         self.close_codes = _tally("close_codes")

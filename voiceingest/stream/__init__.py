@@ -7,17 +7,23 @@ from __future__ import annotations
 
 from .bucket import TokenBucket
 from .ledger import Ledger
+from .resume import NO_WISH, ResumeClaim, Wish, is_same_numbering, seq_to_resume_at
 from .states import State, Step, next_state
 from .stream import Authority, Stream, StreamRules, Wake
 
 __all__ = [
+    "NO_WISH",
     "Authority",
     "Ledger",
+    "ResumeClaim",
     "State",
     "Step",
     "Stream",
     "StreamRules",
     "TokenBucket",
     "Wake",
+    "Wish",
+    "is_same_numbering",
     "next_state",
+    "seq_to_resume_at",
 ]

@@ -17,6 +17,7 @@ class State(enum.Enum):
 
     WAITING = "waiting"  # connected, authenticated, no start yet
     LIVE = "live"  # audio flows
+    DETACHED = "detached"  # its connection was lost; the client may come back
     STOPPING = "stopping"  # stop was said, the last frames are being flushed
     ENDED = "ended"  # nothing more will be taken or sent
 
@@ -28,6 +29,8 @@ class Step(enum.Enum):
     FRAME = "frame"
     STOP = "stop"
     AUTH = "auth"
+    DETACH = "detach"  # the connection is gone, and the client may come back
+    RESUME = "resume"  # it has, at a new connection
     FLUSHED = "flushed"  # the bus has confirmed or dropped the last frame
     CUT = "cut"  # we end it: an error that closes, a deadline, a drain
     GONE = "gone"  # the peer is gone
@@ -41,9 +44,16 @@ TRANSITIONS: Final[dict[tuple[State, Step], State]] = {
     (State.LIVE, Step.FRAME): State.LIVE,
     (State.LIVE, Step.AUTH): State.LIVE,
     (State.LIVE, Step.STOP): State.STOPPING,
+    (State.LIVE, Step.DETACH): State.DETACHED,
+    (State.LIVE, Step.RESUME): State.LIVE,
     (State.LIVE, Step.CUT): State.ENDED,
     (State.LIVE, Step.GONE): State.ENDED,
+    (State.DETACHED, Step.RESUME): State.LIVE,
+    (State.DETACHED, Step.STOP): State.STOPPING,
+    (State.DETACHED, Step.CUT): State.ENDED,
+    (State.DETACHED, Step.GONE): State.ENDED,
     (State.STOPPING, Step.AUTH): State.STOPPING,
+    (State.STOPPING, Step.RESUME): State.STOPPING,
     (State.STOPPING, Step.FLUSHED): State.ENDED,
     (State.STOPPING, Step.CUT): State.ENDED,
     (State.STOPPING, Step.GONE): State.ENDED,
@@ -55,6 +65,9 @@ REFUSALS: Final[dict[tuple[State, Step], type[PeerError]]] = {
     (State.WAITING, Step.FRAME): NotStarted,
     (State.WAITING, Step.STOP): NotStarted,
     (State.LIVE, Step.START): AlreadyStarted,
+    (State.DETACHED, Step.START): AlreadyStarted,
+    (State.DETACHED, Step.FRAME): AlreadyStopped,
+    (State.DETACHED, Step.AUTH): AlreadyStopped,
     (State.STOPPING, Step.START): AlreadyStarted,
     (State.STOPPING, Step.FRAME): AlreadyStopped,
     (State.STOPPING, Step.STOP): AlreadyStopped,

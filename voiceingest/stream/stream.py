@@ -43,6 +43,7 @@ class StreamRules:
     auth_leeway_s: float = 30.0
     realtime_factor: float = 8.0
     max_frame_bytes: int = 65536
+    resume_window_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,7 @@ class Wake(enum.Enum):
 
     NOTHING = "nothing"
     AUTH_EXPIRING = "auth_expiring"
+    GIVEN_UP = "given_up"  # nobody came back
 
 
 class Stream:
@@ -73,6 +75,7 @@ class Stream:
         "_acked",
         "_authority",
         "_bucket",
+        "_detached_at",
         "_errors_in_a_row",
         "_expires_at",
         "_last_audio",
@@ -82,16 +85,18 @@ class Stream:
         "_warn_at",
         "audio",
         "debt_s",
+        "epoch",
         "interaction_id",
         "ledger",
         "seq",
+        "settled_seq",
         "state",
         "tenant_id",
     )
 
     def __init__(self, rules: StreamRules, authority: Authority, now: float) -> None:
         self._rules = rules
-        self._opened_at = self._last_audio = self._stopped_at = now
+        self._opened_at = self._last_audio = self._stopped_at = self._detached_at = now
         self._acked = 0
         self._errors_in_a_row = 0
         self._bucket = TokenBucket(0.0, 0.0, now)
@@ -99,7 +104,8 @@ class Stream:
         self._expires_at: float
         self._authority: Authority
         self.state = State.WAITING
-        self.seq = 0
+        self.seq = self.settled_seq = 0
+        self.epoch = 0
         self.debt_s = 0.0
         self.ledger = Ledger()
         self.audio = AudioFormat()
@@ -108,17 +114,56 @@ class Stream:
 
     # --- what the peer says
 
-    def start(self, tenant_id: str, interaction_id: str, audio: AudioFormat, now: float) -> None:
-        """Begin. Raises: ``AlreadyStarted``; ``Forbidden`` when the credential is for another."""
-        state = next_state(self.state, Step.START)
+    def may_start(self, tenant_id: str, interaction_id: str) -> None:
+        """Raises: ``AlreadyStarted``, ``AlreadyStopped``; ``Forbidden``: the credential is for another."""
+        next_state(self.state, Step.START)
         if not self._authority.allows(tenant_id, interaction_id):
             raise Forbidden
-        self.state = state
+
+    def start(
+        self,
+        tenant_id: str,
+        interaction_id: str,
+        audio: AudioFormat,
+        now: float,
+        *,
+        epoch: int = 0,
+        next_seq: int = 1,
+    ) -> None:
+        """Begin, or go on with what another process began. Raises: as ``may_start``."""
+        self.may_start(tenant_id, interaction_id)
+        self.state = next_state(self.state, Step.START)
         self.tenant_id, self.interaction_id, self.audio = tenant_id, interaction_id, audio
+        self.epoch = epoch
+        self.seq = self.settled_seq = self._acked = next_seq - 1
         rate = self._rules.realtime_factor * audio.bytes_per_s
         self._bucket = TokenBucket(rate, rate, now)
         self._last_audio = now
         self._errors_in_a_row = 0
+
+    def detach(self, now: float) -> None:
+        """The connection is gone; the client may come back."""
+        self.state = next_state(self.state, Step.DETACH)
+        self._detached_at = now
+
+    def resume(self, newcomer: Stream, now: float) -> None:
+        """Go on at the connection of ``newcomer``, with the credential that was checked there."""
+        self.state = next_state(self.state, Step.RESUME)
+        self._authority = newcomer._authority
+        self._warn_at, self._expires_at = newcomer._warn_at, newcomer._expires_at
+        self._last_audio = now
+        self._errors_in_a_row = 0
+
+    def husk(self) -> Stream:
+        """What is left at the old connection of a stream that is resumed: it takes nothing."""
+        left = Stream(self._rules, self._authority, self._opened_at)
+        left.state = State.ENDED
+        left.epoch = self.epoch
+        return left
+
+    def skip_to(self, next_seq: int) -> None:
+        """The client no longer has what comes before ``next_seq``; it was never received."""
+        self.seq = max(self.seq, next_seq - 1)
 
     def take(self, size_bytes: int, now: float) -> int:
         """Accept one frame; returns its seq and leaves in ``debt_s`` how long to stop reading.
@@ -136,7 +181,7 @@ class Stream:
             raise EmptyFrame
         self.seq = seq = self.seq + 1
         ledger = self.ledger
-        ledger.received = seq
+        ledger.received += 1
         ledger.samples += size_bytes >> 1
         self._last_audio = now
         self._errors_in_a_row = 0
@@ -170,18 +215,22 @@ class Stream:
 
     # --- what the bus says
 
-    def confirmed(self, seq: int) -> bool:
+    def confirmed(self, seq: int, size_bytes: int) -> bool:
         """The bus has taken ``seq``; returns whether an ack for it is due now."""
-        self.ledger.published += 1
+        ledger = self.ledger
+        ledger.published += 1
+        ledger.samples_published += size_bytes >> 1
+        self.settled_seq = seq
         return self._rules.ack_published and self._ack_due(seq)
 
     def received_ack_due(self, seq: int) -> bool:
         """Whether reading ``seq`` makes an ack due (``ACK_MODE=received``)."""
         return not self._rules.ack_published and self._ack_due(seq)
 
-    def dropped(self, first_seq: int, last_seq: int, reason: str) -> None:
+    def dropped(self, first_seq: int, last_seq: int, reason: str, size_bytes: int) -> None:
         """Frames ``first_seq..last_seq`` will never be on the bus."""
-        self.ledger.drop(last_seq - first_seq + 1, reason)
+        self.ledger.drop(last_seq - first_seq + 1, size_bytes >> 1, reason)
+        self.settled_seq = max(self.settled_seq, last_seq)
 
     @property
     def flushed(self) -> bool:
@@ -198,8 +247,8 @@ class Stream:
         """When it wants to be woken, in monotonic seconds; infinite when it does not."""
         if self.state is State.ENDED:
             return _NEVER
-        if self.state is State.STOPPING:
-            # It takes nothing more: who it belongs to has been settled.
+        if self.state in (State.STOPPING, State.DETACHED):
+            # It takes nothing: who it belongs to is asked again when it does.
             return self._silence_deadline()
         return min(self._silence_deadline(), self._warn_at, self._expires_at)
 
@@ -207,6 +256,8 @@ class Stream:
         """Look at the clock. Raises: the error the stream ends with when a deadline has passed."""
         if self.state is State.ENDED:
             return Wake.NOTHING
+        if self.state is State.DETACHED:
+            return Wake.GIVEN_UP if now >= self._silence_deadline() else Wake.NOTHING
         stopping = self.state is State.STOPPING
         if not stopping and now >= self._expires_at:
             raise TokenExpired
@@ -238,6 +289,8 @@ class Stream:
             return self._opened_at + self._rules.start_timeout_s
         if self.state is State.STOPPING:
             return self._stopped_at + self._rules.flush_timeout_s
+        if self.state is State.DETACHED:
+            return self._detached_at + self._rules.resume_window_s
         idle = self._rules.idle_timeout_s
         return self._last_audio + idle if idle else _NEVER
 

@@ -10,6 +10,7 @@ from ..driver import StreamDriver
 from ..errors import PeerError, VoiceIngestError
 from ..house import House
 from ..interfaces import Claims
+from ..stream import Wish
 from ..websocket import HardenedProtocol
 from ..wire import ingest
 
@@ -41,7 +42,8 @@ class IngestSession:
             self._driver.refuse(error)
             return
         if isinstance(message, ingest.Start):
-            self._driver.start(message.tenant_id, message.interaction_id, message.audio)
+            wish = Wish(message.resume_token, message.acked, message.from_seq, message.resumable)
+            self._driver.start(message.tenant_id, message.interaction_id, message.audio, wish)
         elif isinstance(message, ingest.Stop):
             self._driver.stop()
         else:

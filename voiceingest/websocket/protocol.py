@@ -56,7 +56,7 @@ class HardenedProtocol(WebSocketServerProtocol):
         self._abort_at: float | None = None  # the closing has begun: the connection is cut then
         self._close_code = 1006
         self._closing_bytes = 0
-        self._is_deaf = False  # it was a flood: nothing more is looked at
+        self._is_deaf = False  # a flood: nothing more is looked at
 
     # --- reading
 
@@ -118,6 +118,7 @@ class HardenedProtocol(WebSocketServerProtocol):
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
         """A whole message. Autobahn's hook, never a coroutine."""
         if self.state != self.STATE_OPEN:
+            self._metrics.frames_fenced += isBinary
             return
         try:
             if isBinary:

@@ -1,7 +1,7 @@
 """The ingest dialect of ``/v1/ingest``: JSON control text beside binary PCM16LE frames.
 
 Client to daemon: ``start``, ``stop``, ``auth``. Daemon to client: ``started``, ``ack``,
-``stopped``, ``gap``, ``auth_expiring``, ``authenticated``, ``goaway``, ``error``.
+``stopped``, ``moved``, ``gap``, ``auth_expiring``, ``authenticated``, ``goaway``, ``error``.
 Source: the contract of this project, section 1; ``docs/reference/wire.md`` is written from it.
 """
 
@@ -13,16 +13,26 @@ from typing import Any
 
 from ..audio import SAMPLE_BYTES, SAMPLE_RATES, AudioFormat
 from ..errors import BadField, BadJson, FrameTooBig, UnknownEvent, UnsupportedAudio, VoiceIngestError
-from ..limits import CONTROL_MAX_BYTES, IDENTIFIER_MAX_CHARS, TOKEN_MAX_BYTES
+from ..limits import (
+    CONTROL_MAX_BYTES,
+    IDENTIFIER_MAX_CHARS,
+    RESUME_TOKEN_MAX_BYTES,
+    SEQ_MAX_COUNT,
+    TOKEN_MAX_BYTES,
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Begin a stream."""
+    """Begin a stream, or with a ``resume_token`` go on with one; 0 and 1 stand for what was not said."""
 
     tenant_id: str
     interaction_id: str
     audio: AudioFormat
+    resume_token: str | None = None
+    acked: int = 0
+    from_seq: int = 1
+    resumable: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +58,11 @@ def decode(payload: bytes) -> Start | Stop | Auth:
     fields = _fields(payload)
     event = fields.get("event")
     if event == "start":
-        return Start(_identifier(fields, "tenant_id"), _identifier(fields, "interaction_id"), _audio(fields))
+        return _start(fields)
     if event == "stop":
         return Stop()
     if event == "auth":
-        return Auth(_token(fields))
+        return Auth(_text(fields, "token", TOKEN_MAX_BYTES))
     if not isinstance(event, str):
         raise BadField("event is missing or is not text")
     raise UnknownEvent
@@ -71,6 +81,21 @@ def encode_ack(seq: int) -> bytes:
 def encode_error(error: VoiceIngestError) -> bytes:
     """Write an error with its stable code."""
     return encode("error", code=error.code, message=error.message)
+
+
+def _start(fields: dict[str, Any]) -> Start:
+    resumable = fields.get("resumable", False)
+    if not isinstance(resumable, bool):
+        raise BadField("resumable is true or false")
+    return Start(
+        _identifier(fields, "tenant_id"),
+        _identifier(fields, "interaction_id"),
+        _audio(fields),
+        _text(fields, "resume_token", RESUME_TOKEN_MAX_BYTES) if "resume_token" in fields else None,
+        _seq(fields, "acked", 0),
+        _seq(fields, "from_seq", 1),
+        resumable,
+    )
 
 
 def _refuse_constant(name: str) -> Any:
@@ -109,8 +134,15 @@ def _audio(fields: dict[str, Any]) -> AudioFormat:
     return AudioFormat(rate, encoding)
 
 
-def _token(fields: dict[str, Any]) -> str:
-    token = fields.get("token")
-    if not isinstance(token, str) or not 1 <= len(token) <= TOKEN_MAX_BYTES:
-        raise BadField("token is text")
-    return token
+def _seq(fields: dict[str, Any], name: str, least: int) -> int:
+    value = fields.get(name, least)
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= SEQ_MAX_COUNT:
+        raise BadField(f"{name} is a whole number from {least} on")
+    return value
+
+
+def _text(fields: dict[str, Any], name: str, max_chars: int) -> str:
+    value = fields.get(name)
+    if not isinstance(value, str) or not 1 <= len(value) <= max_chars:
+        raise BadField(f"{name} is text of 1 to {max_chars} characters")
+    return value
