@@ -19,7 +19,7 @@ PIP := PYTHONWARNINGS=ignore $(BIN)/python -m pip --disable-pip-version-check --
 # that); `compat` puts this directory itself on the path, without which twistd finds no plugin.
 DEVELOPER_INSTALL := install --only-binary :all: --config-settings editable_mode=compat --editable
 
-.PHONY: help demo test testsuite lint types floors docs docs-check news check coverage format clean
+.PHONY: help demo test faults testsuite lint types floors docs docs-check news check coverage format clean
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -47,6 +47,9 @@ demo: $(VENV)/made ## a spoken-like WAV through the whole daemon, no server need
 
 test: $(VENV)/made ## every test; the last line counts them
 	@$(BIN)/python -m tests.support.run --jobs $(JOBS) $(TESTS)
+
+faults: $(VENV)/made ## brokers frozen, killed and failed over, connections cut, processes stopped
+	@$(BIN)/python -m tests.faults $(ARGS)
 
 testsuite: $(VENV)/made ## all 517 cases of Autobahn|Testsuite (15 minutes; needs Python 2.7)
 	@$(BIN)/python -m tests.testsuite.wstest --all

@@ -41,7 +41,7 @@ class StreamDriver:
         self._acks_read = not house.rules.ack_published
         self._flow: Flow | None = None
         self._lane: ILane | None = None
-        self._renewal = Renewal(house, self._renewed, self._tell, self._is_over, now)
+        self._renewal: Renewal | None = None  # most streams end before their token does
         self._error_events = TokenBucket(_ERROR_EVENTS_PER_S, _ERROR_EVENTS_BURST, now)
         self._stands = False
 
@@ -119,6 +119,8 @@ class StreamDriver:
 
     def auth(self, token: str) -> None:
         """The peer offers a fresh token."""
+        if self._renewal is None:
+            self._renewal = Renewal(self._house, self._renewed, self._tell, self._is_over, self._now())
         try:
             self._renewal.offer(token)
         except PeerError as error:
@@ -151,7 +153,8 @@ class StreamDriver:
             self._flow.left()
         else:
             self._part(None)
-        self._renewal.cancel()
+        if self._renewal is not None:
+            self._renewal.cancel()
         # Last: where it was the last one, a shutdown goes on from here, and ends the bus.
         self._house.registry.gone(self)
         self._log.info(

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 from .cli import manual
 from .config import render
-from .errors import Fault, HttpRefusal, VoiceIngestError, every_error
+from .errors import Draining, Fault, HttpRefusal, VoiceIngestError, every_error
 from .metrics import FAMILIES, Family, Label
 
 # Close codes no error of ours stands for (RFC 6455 section 7.4.1), and what they mean here.
@@ -108,16 +108,17 @@ def _errors_lines() -> Iterator[str]:
     yield 'Every refusal has a stable code. Over HTTP it is in the body, `{"code", "message", "request_id"}`;'
     yield 'in a WebSocket in the event `{"event": "error", "code", "message"}`, before the close frame where'
     yield "the stream ends with it. The message is for people and may change, the code may not."
-    yield "`retry` says whether the same client may come back with the same request."
+    yield "`retry` says whether the same client may come back with the same request, `resumable` whether the"
+    yield "stream waits `RESUME_WINDOW_S` for it (`draining`: at another process, or the next one)."
     yield "\n## By error code\n"
-    yield "| code | whose fault | HTTP | close code | ends the stream | retry | message |"
-    yield "|---|---|---|---|---|---|---|"
+    yield "| code | whose fault | HTTP | close code | ends the stream | retry | resumable | message |"
+    yield "|---|---|---|---|---|---|---|---|"
     yield from map(_error_row, _each_code())
     yield "\nErrors of the operator are answered to nobody: the start fails with the message. Where there is"
     yield "no close code, the error comes before there is a WebSocket."
     yield "\n## By close code\n"
-    yield "| close code | retry | errors |"
-    yield "|---|---|---|"
+    yield "| close code | retry | resumable | errors |"
+    yield "|---|---|---|---|"
     yield from _close_rows()
     yield "\n## By HTTP status\n"
     yield "| status | errors |"
@@ -146,6 +147,7 @@ def _error_row(error: type[VoiceIngestError]) -> str:
         str(error.close_code) if in_socket else "",
         _yes(error.closes) if in_socket else "",
         _yes(error.retryable),
+        _resumable(error) if in_socket and error.closes else "",
         error.default_message(),
     )
     return f"| {' | '.join(cells)} |"
@@ -159,10 +161,12 @@ def _close_rows() -> Iterator[str]:
     for code in sorted({*by_code, *PROTOCOL_CLOSE_CODES}):
         if code in PROTOCOL_CLOSE_CODES:
             retry, text = PROTOCOL_CLOSE_CODES[code]
+            resumable = "no" if code == 1000 else "yes"
         else:
-            retry = " / ".join(sorted({_yes(error.retryable) for error in by_code[code]}, reverse=True))
+            retry = _either(_yes(error.retryable) for error in by_code[code])
+            resumable = _either(_resumable(error) for error in by_code[code])
             text = ", ".join(f"`{error.code}`" for error in by_code[code])
-        yield f"| {code} | {retry} | {text} |"
+        yield f"| {code} | {retry} | {resumable} | {text} |"
 
 
 def _status_rows() -> Iterator[str]:
@@ -171,6 +175,14 @@ def _status_rows() -> Iterator[str]:
         by_status.setdefault(error.http_status, []).append(f"`{error.code}`")
     for status in sorted({*by_status, *_STATUS_TEXTS}):
         yield f"| {status} | {_STATUS_TEXTS.get(status) or ', '.join(by_status[status])} |"
+
+
+def _resumable(error: type[VoiceIngestError]) -> str:
+    return _yes(error.resumable or error is Draining)
+
+
+def _either(words: Iterable[str]) -> str:
+    return " / ".join(sorted(set(words), reverse=True))
 
 
 def _yes(value: bool) -> str:

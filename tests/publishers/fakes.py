@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
+from twisted.internet.task import Clock
 
 from voiceingest.audio import AudioFormat
 from voiceingest.config.settings import Settings
@@ -18,6 +19,17 @@ FACTS = StreamFacts("acme", "call-1", AudioFormat(8000))
 def make_settings(**changes: Any) -> Settings:
     """Settings without their limits: bounds of a few kilobytes show in a test what they do."""
     return Settings().model_copy(update=changes)
+
+
+class SteadyClock(Clock):
+    """Goes in steps too short to be taken for a stall of the process."""
+
+    def advance(self, rightNow: float) -> None:
+        left_s = rightNow
+        while left_s > 0.25:
+            super().advance(0.25)
+            left_s -= 0.25
+        super().advance(left_s)
 
 
 class FakeBus:

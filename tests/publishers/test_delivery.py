@@ -7,10 +7,9 @@ import tracemalloc
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.task import Clock
 from twisted.logger import LogLevel, globalLogPublisher
 
-from tests.publishers.fakes import FACTS, FakeBus, NotingSink, make_settings
+from tests.publishers.fakes import FACTS, FakeBus, NotingSink, SteadyClock, make_settings
 from tests.support.case import SynchronousTestCase
 from voiceingest.audio import AudioFormat
 from voiceingest.interfaces import StreamFacts
@@ -32,7 +31,7 @@ class DeliveryTestCase(SynchronousTestCase):
         self.make()
 
     def make(self, **settings: Any) -> None:
-        self.clock = Clock()
+        self.clock = SteadyClock()
         self.bus = FakeBus()
         self.metrics = Metrics()
         settings = {"buffer_duration_ms": 100, **settings}

@@ -21,9 +21,8 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from twisted.internet.task import Clock
 
-from tests.publishers.fakes import FakeBus, NotingSink, make_settings
+from tests.publishers.fakes import FakeBus, NotingSink, SteadyClock, make_settings
 from tests.support.case import SynchronousTestCase
 from voiceingest.audio import AudioFormat
 from voiceingest.interfaces import StreamFacts
@@ -76,7 +75,7 @@ class DeliveryMachine(RuleBasedStateMachine):
 
     @initialize()
     def begin(self) -> None:
-        self.clock = Clock()
+        self.clock = SteadyClock()
         self.bus = FakeBus()
         self.metrics = Metrics()
         config = make_settings(

@@ -15,9 +15,8 @@ from twisted.internet.testing import StringTransport, StringTransportWithDisconn
 from twisted.python.failure import Failure
 
 from tests.support.case import SynchronousTestCase
-from voiceingest.publishers.redis_link import BusRefusal, RedisLink, reason_of
-from voiceingest.publishers.redis_url import RedisUrl
-from voiceingest.wire.resp import encode_command
+from voiceingest.publishers.redis_link import BusRefusal, Login, RedisLink, reason_of
+from voiceingest.wire.resp import Number, Run, encode_command
 
 SECRET = "s3cr3t-canary"
 
@@ -28,7 +27,7 @@ class NotingOwner:
     def __init__(self) -> None:
         self.heard: list[Any] = []
 
-    def link_replied(self, link: RedisLink, runs: list[int | str]) -> None:
+    def link_replied(self, link: RedisLink, runs: list[Run]) -> None:
         self.heard.append(runs)
 
     def link_broken(self, link: RedisLink, reason: str) -> None:
@@ -39,17 +38,19 @@ class NotingOwner:
 
 
 class LinkTests(SynchronousTestCase):
+    tells_integers = False
+
     def setUp(self) -> None:
         self.owner = NotingOwner()
         self.clock = Clock()
         greeter = txredisapi.RedisProtocol(charset=None, convertNumbers=False)
-        self.link = RedisLink(greeter, txredisapi.RedisError, self.owner, self.clock)
+        self.link = RedisLink(greeter, txredisapi.RedisError, self.owner, self.clock, self.tells_integers)
         self.transport = StringTransportWithDisconnection()
         self.transport.protocol = self.link
         self.link.makeConnection(self.transport)
 
-    def greet(self, **url: Any) -> Deferred[None]:
-        return Deferred.fromCoroutine(self.link.greet(RedisUrl(**url)))
+    def greet(self, **login: Any) -> Deferred[None]:
+        return Deferred.fromCoroutine(self.link.greet(Login(**login)))
 
     def asked(self) -> bytes:
         written = self.transport.value()
@@ -61,6 +62,7 @@ class LinkTests(SynchronousTestCase):
         self.link.dataReceived(b"+PONG\r\n")
         self.successResultOf(greeting)
         self.transport.clear()
+        self.link.begin()
 
     def test_who_has_a_name_gives_it_and_nothing_is_sent_ahead(self) -> None:
         greeting = self.greet(username="bé", password=SECRET, db=3)
@@ -86,6 +88,8 @@ class LinkTests(SynchronousTestCase):
             ({}, [b"-NOAUTH Authentication required.\r\n"], "auth"),
             ({}, [b"-LOADING Redis is loading\r\n"], "loading"),
             ({}, [b"-ERR unknown command 'PING'\r\n"], "protocol"),
+            ({}, [b"-ERR max number of clients reached\r\n"], "maxclients"),
+            ({}, [b"-DENIED Redis is running in protected mode\r\n"], "denied"),
             (with_login, [b"-WRONGPASS invalid\r\n"], "auth"),
             (with_login, [b"-ERR AUTH called without any password configured\r\n"], "auth"),
             (with_login, [b"+OK\r\n", b"-ERR DB index is out of range\r\n"], "select"),
@@ -113,6 +117,58 @@ class LinkTests(SynchronousTestCase):
         self.link.dataReceived(b"+")
         self.assertEqual(self.owner.heard, [[2], [1, "NOPERM"]])
 
+    def test_an_integer_may_say_something(self) -> None:
+        self.tells_integers = True
+        self.setUp()
+        self.greeted()
+        self.link.dataReceived(b"$3\r\n1-0\r\n:2\r\n")
+        self.assertEqual(self.owner.heard, [[1, Number(2)]])
+
+    def test_who_does_not_lead_is_told_by_its_role(self) -> None:
+        for answer, reason in (
+            (b"*3\r\n$6\r\nmaster\r\n:0\r\n*0\r\n", None),
+            (b"*5\r\n$5\r\nslave\r\n$1\r\na\r\n:1\r\n$9\r\nconnected\r\n:0\r\n", "replica"),
+            (b"*2\r\n$8\r\nsentinel\r\n*0\r\n", "replica"),
+            (b":1\r\n", "replica"),
+            (b"-NOPERM no\r\n", "role"),
+            (b"-LOADING wait\r\n", "loading"),
+        ):
+            self.setUp()
+            asked = Deferred.fromCoroutine(self.link.must_lead())
+            self.assertEqual(self.asked(), encode_command(b"ROLE"))
+            self.link.dataReceived(answer)
+            self.assert_ended(asked, reason)
+
+    def test_replicas_are_counted_before_anything_is_written(self) -> None:
+        for answer, reason in (
+            (b":2\r\n", None),
+            (b":3\r\n", None),
+            (b":1\r\n", "unreplicated"),
+            (b"+OK\r\n", "unreplicated"),
+            (b"-NOPERM no\r\n", "wait"),
+            (b"-ERR WAIT cannot be used with replica instances.\r\n", "wait"),
+        ):
+            self.setUp()
+            asked = Deferred.fromCoroutine(self.link.must_replicate(2))
+            self.assertEqual(self.asked(), encode_command(b"WAIT", b"0", b"1"))
+            self.link.dataReceived(answer)
+            self.assert_ended(asked, reason)
+
+    def assert_ended(self, asked: Deferred[None], reason: str | None) -> None:
+        if reason is None:
+            self.successResultOf(asked)
+        else:
+            self.assertEqual(self.failureResultOf(asked, BusRefusal).value.reason, reason)
+
+    def test_a_question_to_a_link_that_is_gone_is_answered_too(self) -> None:
+        self.link.connectionLost(Failure(error.ConnectionLost()))
+        asked = self.link.ask("PING", otherwise="protocol")
+        self.assertEqual(self.failureResultOf(asked, BusRefusal).value.reason, "lost")
+
+    def test_how_to_be_let_in_is_never_shown(self) -> None:
+        self.assertNotIn(SECRET, repr(Login(SECRET, SECRET, 3)))
+        self.assertIn("3", repr(Login(SECRET, SECRET, 3)))
+
     def test_garbage_ends_it_as_protocol_before_and_after(self) -> None:
         greeting = self.greet()
         self.link.dataReceived(b"HTTP/1.1 400 Bad Request\r\n\r\n")
@@ -135,7 +191,6 @@ class LinkTests(SynchronousTestCase):
 
     def test_it_is_held_back_by_its_transport(self) -> None:
         self.greeted()
-        self.link.begin()
         self.assertIs(self.transport.producer, self.link)
         self.assertTrue(self.transport.streaming)
         self.link.pauseProducing()
@@ -157,10 +212,6 @@ class LinkTests(SynchronousTestCase):
 
     def test_a_close_that_is_finished_leaves_no_timer(self) -> None:
         self.greeted()
-        self.link.begin()
-        self.transport.unregisterProducer()
-        self.transport.producer = None
-        self.link.begin()
         self.link.close()
         self.successResultOf(self.link.gone)
         self.clock.advance(5.0)

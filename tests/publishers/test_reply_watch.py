@@ -2,13 +2,14 @@ from __future__ import annotations
 
 from twisted.internet.task import Clock
 
+from tests.publishers.fakes import SteadyClock
 from tests.support.case import SynchronousTestCase
 from voiceingest.publishers.reply_watch import ReplyWatch
 
 
 class ReplyWatchTests(SynchronousTestCase):
     def setUp(self) -> None:
-        self.clock = Clock()
+        self.clock = SteadyClock()
         self.expired: list[float] = []
         self.watch = ReplyWatch(self.clock, 10.0, lambda: self.expired.append(self.clock.seconds()))
 
@@ -36,6 +37,13 @@ class ReplyWatchTests(SynchronousTestCase):
         self.assertEqual(self.expired, [])
         self.clock.advance(1.0)
         self.assertEqual(self.expired, [18.0])
+
+    def test_a_stall_of_our_own_is_not_held_against_the_bus(self) -> None:
+        self.watch.sent(first=True)
+        Clock.advance(self.clock, 13.0)
+        self.assertEqual(self.expired, [])
+        self.clock.advance(10.0)
+        self.assertEqual(self.expired, [23.0])
 
     def test_nothing_in_flight_is_not_watched(self) -> None:
         self.watch.sent(first=True)

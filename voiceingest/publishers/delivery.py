@@ -67,7 +67,8 @@ class Delivery:
         self.is_up = False
         self._breaker = Breaker()
         self._down_reason = "connecting"
-        self._replies = ReplyWatch(clock, settings.publish_reply_timeout_s, self._unanswered)
+        timeout_s = settings.publish_reply_timeout_s
+        self._replies = ReplyWatch(clock, timeout_s, lambda: bus.drop_connection("timeout"))
         self._succession = Succession()
         self._gap_call: IDelayedCall | None = None
         self._gapped: dict[Lane, None] = {}
@@ -151,8 +152,8 @@ class Delivery:
 
     def bus_down(self, reason: str) -> None:
         """The connection is gone, or an attempt to connect failed."""
+        # Once for each new reason: an outage of an hour is a few lines, not one per attempt.
         if self.is_up or reason != self._down_reason:
-            # Once for each new reason: an outage of an hour is a few lines, not one per attempt.
             self._log.warn("The bus is down", event="bus_down", bus=self._bus.name, reason=reason)
         self.is_up = False
         self._down_reason = reason
@@ -262,9 +263,6 @@ class Delivery:
         self._inflight_bytes += batch_bytes
         return batch
 
-    def _unanswered(self) -> None:
-        self._bus.drop_connection("timeout")
-
     def _went_on(self) -> None:
         self._replies.is_waiting = bool(self._inflight)
         self.arm_flush()
@@ -290,8 +288,7 @@ class Delivery:
         """Nothing more is sent; returns how many audio frames are left behind, and counts them."""
         self._report_gaps()
         lanes = with_successors([*(lane for lane, _ in self._inflight), *self.order])
-        left = sum(lane.pending for lane in lanes)
-        if left:
+        if left := sum(lane.pending for lane in lanes):
             self.metrics.frames_dropped["shutdown"] += left
             self._log.error("Frames were not confirmed", event="frames_left", frames=left, reason=self.ready)
         self._replies.stop()

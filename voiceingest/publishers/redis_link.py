@@ -1,20 +1,20 @@
-"""One connection to a Redis: txredisapi introduces us, then replies are only counted.
+"""One connection to a Redis or a sentinel: txredisapi introduces us, then replies are only counted.
 
-The introduction (AUTH, SELECT, PING) is a handful of commands and goes through txredisapi's
-protocol, which this one owns and feeds. Once nothing is outstanding there, the bytes that come in
-go to our scanner instead: txredisapi's parser and its Deferred per reply cost 23-89 us a message,
-counting costs under one.
+The introduction (AUTH, SELECT, PING, ROLE) is a handful of commands and goes through txredisapi's
+protocol, which this one owns and feeds; so does all that a sentinel is asked. Once nothing is
+outstanding there, the bytes that come in go to our scanner instead: txredisapi's parser and its
+Deferred per reply cost 23-89 us a message, counting costs under one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from OpenSSL import SSL
 from service_identity import CertificateError, VerificationError
 from twisted.internet import error as net_error
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.interfaces import IPushProducer, ITCPTransport
 from twisted.internet.protocol import Protocol as TwistedProtocol
@@ -23,8 +23,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from ..interfaces import IClock
-from ..wire.resp import NotResp, ReplyScanner
-from .redis_url import RedisUrl
+from ..wire.resp import NotResp, ReplyScanner, Run
 
 # A peer that does not finish a close is cut.
 _CLOSE_S: Final = 1.0
@@ -37,6 +36,22 @@ _REASONS: Final[tuple[tuple[type[BaseException] | tuple[type[BaseException], ...
     ((net_error.ConnectError, OSError), "refused"),
     (net_error.ConnectionClosed, "lost"),
 )
+
+
+# What a server says before it lets anybody in, by the first word of its error.
+_REFUSALS: Final = {"NOAUTH": "auth", "WRONGPASS": "auth", "LOADING": "loading", "DENIED": "denied"}
+_FULL: Final = "max number of clients reached"
+
+
+class Login(NamedTuple):
+    """How to be let in. Not a dataclass of its own making: it is never shown."""
+
+    username: str | None = None
+    password: str | None = None
+    db: int = 0
+
+    def __repr__(self) -> str:
+        return f"Login(db={self.db})"
 
 
 class BusRefusal(Exception):
@@ -57,7 +72,7 @@ def reason_of(error: BaseException | None) -> str | None:
 class ILinkOwner(Protocol):
     """Whom a link tells."""
 
-    def link_replied(self, link: RedisLink, runs: list[int | str]) -> None:
+    def link_replied(self, link: RedisLink, runs: list[Run]) -> None:
         """Replies have come in: see ``ReplyScanner.feed``."""
 
     def link_broken(self, link: RedisLink, reason: str) -> None:
@@ -71,14 +86,24 @@ class ILinkOwner(Protocol):
 class RedisLink(TwistedProtocol):
     """The protocol of the connection, and the producer the transport holds back."""
 
-    def __init__(self, greeter: Any, garbled: type[Exception], owner: ILinkOwner, clock: IClock) -> None:
-        """``greeter`` is a fresh txredisapi protocol; ``garbled`` what it raises for what is not RESP."""
+    def __init__(
+        self,
+        greeter: Any,
+        garbled: type[Exception],
+        owner: ILinkOwner,
+        clock: IClock,
+        tells_integers: bool = False,
+    ) -> None:
+        """``greeter`` is a fresh txredisapi protocol; ``garbled`` what it raises for what is not RESP.
+
+        ``tells_integers``: see ``ReplyScanner``.
+        """
         self._greeter = greeter
         self._garbled = garbled
         self._owner = owner
         self._clock = clock
         self._receive: Callable[[bytes], object] = greeter.dataReceived
-        self._scanner = ReplyScanner()
+        self._scanner = ReplyScanner(tells_integers)
         self._ended: str | None = None
         self._is_lost = False
         self.gone: Deferred[None] = Deferred()
@@ -92,34 +117,60 @@ class RedisLink(TwistedProtocol):
             self.transport.setTcpKeepAlive(True)
         self._greeter.makeConnection(self.transport)
 
-    async def greet(self, url: RedisUrl) -> None:
+    async def greet(self, login: Login) -> None:
         """Be let in and be answered. Raises: ``BusRefusal``."""
-        greeter = self._greeter
-        if url.password is not None:
-            await self._ask(greeter.auth(url.password, url.username), "auth")
-        if url.db:
-            await self._ask(greeter.select(url.db), "select")
+        if login.password is not None:
+            name = () if login.username is None else (login.username,)
+            await self.ask("AUTH", *name, login.password, otherwise="auth")
+        if login.db:
+            await self.ask("SELECT", login.db, otherwise="select")
         # A connection to a frozen server is accepted by its kernel: only an answer proves a life.
-        await self._ask(greeter.ping(), "protocol", enough="NOPERM")
-        self._receive = self._count
+        await self.ask("PING", otherwise="protocol", enough="NOPERM")
 
-    async def _ask(self, answer: Deferred[Any], otherwise: str, enough: str = "\0") -> None:
-        """Wait for one answer; an error that begins with ``enough`` is as good as any."""
+    async def must_lead(self) -> None:
+        """Make sure of talking to a primary: a replica takes PUBLISH without a word.
+
+        Raises: ``BusRefusal``.
+        """
+        role = await self.ask("ROLE", otherwise="role")
+        if not isinstance(role, list) or role[:1] != [b"master"]:
+            raise BusRefusal("replica")
+
+    async def must_replicate(self, replicas: int) -> None:
+        """Make sure that so many replicas are there, before anything is written in vain.
+
+        ``WAIT 0`` does not wait: it answers how many there are. Raises: ``BusRefusal``.
+        """
+        there = await self.ask("WAIT", 0, 1, otherwise="wait")
+        if not isinstance(there, int) or there < replicas:
+            raise BusRefusal("unreplicated")
+
+    def ask(self, *words: str | int, otherwise: str, enough: str = "\0") -> Deferred[Any]:
+        """Ask one thing; an error that begins with ``enough`` is as good as any answer.
+
+        Fails with ``BusRefusal``: its reason is ``otherwise`` where the error has no word of its own.
+        """
         try:
-            await answer
-        except self._garbled as error:
-            if self._ended is not None:
-                raise BusRefusal(self._ended) from None
-            # Neither the text nor the chain goes further: it is the server's, and may quote us.
-            word = str(error).split(" ", 1)[0]
-            if word != enough:
-                reasons = {"NOAUTH": "auth", "WRONGPASS": "auth", "LOADING": "loading"}
-                raise BusRefusal(reasons.get(word, otherwise)) from None
+            answer: Deferred[Any] = self._greeter.execute_command(*words)
+        except self._garbled:
+            return fail(BusRefusal(self._ended or "lost"))
+        return answer.addErrback(self._refused, otherwise, enough)
+
+    def _refused(self, failure: Failure, otherwise: str, enough: str) -> None:
+        failure.trap(self._garbled)
+        if self._ended is not None:
+            raise BusRefusal(self._ended)
+        # The text goes no further: it is the server's, and may quote us.
+        text = str(failure.value)
+        word = text.split(" ", 1)[0]
+        if word != enough:
+            raise BusRefusal("maxclients" if _FULL in text else _REFUSALS.get(word, otherwise))
 
     # --- the hot path
 
     def begin(self) -> None:
-        """From now on the transport may hold us back."""
+        """From now on replies are counted, and the transport may hold us back."""
+        self._receive = self._count
         self._transport.registerProducer(self, True)
 
     def write(self, commands: bytes) -> None:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 from ..interfaces import IClock, IDelayedCall
+
+# A timer that is so late was late because we did not run: the answers may lie in the socket.
+STALL_S: Final = 0.5
 
 
 class ReplyWatch:
@@ -16,6 +20,7 @@ class ReplyWatch:
         self._timeout_s = timeout_s
         self._expired = expired
         self._call: IDelayedCall | None = None
+        self._due_at = 0.0
         self.progress_at = 0.0
         self.is_waiting = False
 
@@ -25,7 +30,7 @@ class ReplyWatch:
             self.progress_at = self._clock.seconds()
         self.is_waiting = True
         if self._call is None:
-            self._call = self._clock.callLater(self._timeout_s, self._look)
+            self._arm(self._timeout_s)
 
     def stop(self) -> None:
         """Look no more."""
@@ -38,8 +43,15 @@ class ReplyWatch:
         self._call = None
         if not self.is_waiting:
             return
-        remaining_s = self.progress_at + self._timeout_s - self._clock.seconds()
+        now = self._clock.seconds()
+        if now - self._due_at > STALL_S:
+            self.progress_at = now
+        remaining_s = self.progress_at + self._timeout_s - now
         if remaining_s > 0:
-            self._call = self._clock.callLater(remaining_s, self._look)
+            self._arm(remaining_s)
         else:
             self._expired()
+
+    def _arm(self, seconds: float) -> None:
+        self._due_at = self._clock.seconds() + seconds
+        self._call = self._clock.callLater(seconds, self._look)
