@@ -26,6 +26,7 @@ FUNCTION_MAX_LINES: Final = 80
 
 # Who may put a call off, and why: everybody else asks one of these.
 MAY_CALL_LATER: Final = {
+    "accepting.py": "how long a port is left alone, and how late it is closed",
     "aio.py": "the door to asyncio",
     "auth/": "the age of a key set",
     "deadlines.py": "one timer for all connections",

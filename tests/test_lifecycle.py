@@ -523,7 +523,7 @@ class DaemonTests(NotifyCase):
             environ={"NOTIFY_SOCKET": name},
             outcome=Outcome(None, self.said.append, lambda *args: self.at_exit.append(args)),
             reloads=Reloads({"certificate": lambda: self.journal.append("reload")}, self.metrics.reloads),
-            draining=lambda: self.journal.append("draining"),
+            draining=(lambda: self.journal.append("draining"),),
             observer=self.observer,
         )
         self.addCleanup(self.daemon._signals.restore)

@@ -20,6 +20,7 @@ from twisted.internet.defer import Deferred
 from twisted.web.resource import IResource
 
 from . import catalog
+from .accepting import LateClose
 from .auth import make_authenticator
 from .auth.resume import ResumeTokens
 from .auth.tickets import Tickets
@@ -28,7 +29,7 @@ from .deadlines import Deadlines
 from .gate import Gate
 from .health import Health
 from .house import House
-from .http.site import make_admin_site, make_public_site
+from .http.site import GuardedSite, make_admin_site, make_public_site
 from .http.tickets import TICKET_PATH, TicketResource
 from .http.upgrade import UpgradeResource
 from .interfaces import IBus
@@ -81,13 +82,12 @@ def make_service(
     bus = make_bus(settings, reactor, metrics)
     delivery = Delivery(bus, settings, reactor, wall_clock, metrics)
     registry = Registry(reactor)
+    metrics.read_gauge("streams_detached", lambda: registry.detached_count)
     deadlines = Deadlines(reactor)
-    secret = settings.resume_secret.get_secret_value() if settings.resume_secret else None
     house = House(
         _stream_rules(settings), delivery, registry, authenticator, deadlines, reactor, wall_clock, metrics,
-        ResumeTokens(secret, settings.resume_window_s, wall_clock),
+        _resume_tokens(settings, wall_clock),
     )
-    metrics.read_gauge("streams_detached", lambda: registry.detached_count)
 
     lag = LagSampler(reactor, metrics.reactor_lag)
     checks = {"reactor": lag, bus.name: delivery, "keys": authenticator}
@@ -102,20 +102,12 @@ def make_service(
     public_site = make_public_site(settings, reactor, metrics, health, resources, gate=gate, drain=begin_stop)
 
     certificates = Certificates()
-    admin = Listener("admin", admin_places(settings), admin_site, certificates, reactor)
-    public = Listener("listen", public_places(settings), public_site, certificates, reactor)
+    admin, public = _make_listeners(settings, admin_site, public_site, certificates, reactor, metrics)
     metrics.tls_expiry = certificates.expires_at
 
-    flush_s = settings.stop_flush_timeout_s
-    flush = partial(delivery.stop, flush_s)
+    flush = partial(delivery.stop, flush_s := settings.stop_flush_timeout_s)
     drain = partial(registry.drain, settings.drain_deadline_s)
     drain_s = settings.drain_deadline_s + FLUSH_GRACE_S + MARGIN_S
-
-    def draining() -> None:
-        health.drain()
-        # At once, while the listeners still answer: who is moved has a whole window to be.
-        drain()
-
     children = [
         _log_part(log),
         Child(lag),
@@ -124,23 +116,22 @@ def make_service(
         Child(Part("keys", authenticator.start, authenticator.stop)),
         Child(Part("deadlines", stop=deadlines.stop)),
         Child(Part("streams", stop=drain), stop_deadline_s=drain_s),
-        Child(public, stop_deadline_s=settings.drain_listen_s + MARGIN_S),
+        Child(public, stop_deadline_s=public.stop_deadline_s + MARGIN_S),
     ]
+    reloads = {
+        "certificate": _certificates_again(certificates, metrics),
+        "jwt_key": authenticator.reload,
+        "log_level": _log_level_again(log, read_settings),
+    }
     daemon = Daemon(
         children,
         reactor,
         metrics.errors,
         environ=environ,
         outcome=Outcome(twistd, _say),
-        reloads=Reloads(
-            {
-                "certificate": _certificates_again(certificates, metrics),
-                "jwt_key": authenticator.reload,
-                "log_level": _log_level_again(log, read_settings),
-            },
-            metrics.reloads,
-        ),
-        draining=draining,
+        reloads=Reloads(reloads, metrics.reloads),
+        # Streams at once, while the listeners still answer: who is moved has a whole window to be.
+        draining=(health.drain, drain),
         observer=log,
     )
     return daemon
@@ -152,6 +143,11 @@ def _make_health(checks: Mapping[str, Any], reactor: Any, metrics: Metrics) -> H
     for name, part in checks.items():
         health.register(name, partial(getattr, part, "ready"))
     return health
+
+
+def _resume_tokens(settings: Settings, wall_clock: Callable[[], float]) -> ResumeTokens:
+    secret = settings.resume_secret.get_secret_value() if settings.resume_secret else None
+    return ResumeTokens(secret, settings.resume_window_s, wall_clock)
 
 
 def _make_log(
@@ -172,6 +168,27 @@ def _log_part(log: JsonLog) -> Child:
             undo.pop()()
 
     return Child(Part("stdlib_logging", lambda: undo.append(attach_stdlib(log)), stop))
+
+
+def _make_listeners(
+    settings: Settings,
+    admin_site: GuardedSite,
+    public_site: GuardedSite,
+    certificates: Certificates,
+    reactor: Any,
+    metrics: Metrics,
+) -> tuple[Listener, Listener]:
+    """The ports of the operators, and those of the callers, which are closed late."""
+
+    def paused() -> None:
+        metrics.accept_pauses += 1
+
+    late = LateClose(reactor, settings.drain_listen_s, lambda: public_site.unanswered)
+    admin, public = admin_places(settings), public_places(settings)
+    return (
+        Listener("admin", admin, admin_site, certificates, reactor, paused=paused),
+        Listener("listen", public, public_site, certificates, reactor, late=late, paused=paused),
+    )
 
 
 def _stream_rules(settings: Settings) -> StreamRules:

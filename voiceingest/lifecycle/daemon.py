@@ -33,10 +33,10 @@ class Daemon(OrderedService):
         environ: Mapping[str, str],
         outcome: Outcome,
         reloads: Reloads,
-        draining: Callable[[], None],
+        draining: Sequence[Callable[[], object]],
         observer: ILogObserver | None = None,
     ) -> None:
-        """``draining`` is called first of all when a stop begins: it makes ``/readyz`` say so.
+        """``draining`` are called first of all when a stop begins: the first makes ``/readyz`` say so.
 
         ``observer`` becomes twistd's log observer in place of its text one.
         """
@@ -84,7 +84,8 @@ class Daemon(OrderedService):
             self._is_stopping = True
             self._log.info("Stopping", event="stopping")
             self._notifier.stopping()
-            self._draining()
+            for begin in self._draining:
+                begin()
         return super().stopService().addCallback(self._all_stopped)
 
     def _all_stopped(self, result: None) -> None:

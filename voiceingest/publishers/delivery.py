@@ -4,12 +4,12 @@ Every stream has a lane; the lanes that have something unsent stand in one queue
 turns, a frame each. A flush sends all it may, at most COALESCE_S after the first frame. What was
 sent stays in ``_inflight`` until the bus confirms it, in order. When the connection goes, all of it
 goes back to the front of its lanes and is sent again with the same seq: nothing accepted is lost
-unless it overflowed, and only frames in flight can be on the bus twice. A circuit breaker lets one
-small batch through to a bus that has come back; the rest follows its answer.
+unless it overflowed, and only frames in flight can be on the bus twice. To a bus that has come back
+the circuit breaker lets one small batch through first.
 
-Bounds: audio per lane (``buffer_duration_ms``: how long it may wait, and how much is kept while the
-bus is down), bytes over all lanes (``publish_buffer_bytes``, in flight included), bytes in flight
-(``publish_inflight_bytes``, exceeded by at most one frame). A lane stands in the queue at most once.
+Bounds: audio per lane (``buffer_duration_ms``: how long it may wait, how much is kept while the bus
+is down), bytes over all lanes (``publish_buffer_bytes``), bytes in flight (``publish_inflight_bytes``,
+exceeded by one frame at most). A lane stands in the queue at most once.
 """
 
 from __future__ import annotations
@@ -295,7 +295,6 @@ class Delivery:
         for call in (self.flush_call, self._gap_call):
             if call is not None and call.active():
                 call.cancel()
-        self.is_up = False
-        self._down_reason = "stopped"
+        self.is_up, self._down_reason = False, "stopped"
         self.metrics.bus_up = 0
         return left
