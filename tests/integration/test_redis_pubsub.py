@@ -4,94 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import socket
-import ssl
 import threading
 from typing import Any
 
-import hiredis
 import redis
 from pydantic import SecretStr
-from twisted.internet.interfaces import IReactorTime
-from twisted.logger import formatEvent, globalLogPublisher
 from twisted.trial.unittest import SkipTest
 
 from tests.publishers.contract import EVENTS, FRAMES, PublisherContract, pause, until
-from tests.publishers.fakes import NotingSink, make_settings
+from tests.publishers.fakes import make_settings
 from tests.support.case import TestCase
-from tests.support.daemon import HOST
+from tests.support.daemon import HOST, ROOT
 from tests.support.servers import RedisServer, TlsFiles, tls_supported
-from voiceingest.audio import AudioFormat
 from voiceingest.config.settings import Settings
-from voiceingest.interfaces import StreamFacts
 from voiceingest.metrics import Metrics
-from voiceingest.publishers import redis_pubsub
-from voiceingest.publishers.delivery import Delivery
-from voiceingest.publishers.lane import Lane
+from voiceingest.publishers import redis_bus
 from voiceingest.publishers.redis_pubsub import RedisPubSub
-from voiceingest.wire.envelope import FrameMessage, decode_frame
+from voiceingest.wire.envelope import encode_event, encode_frame, frame_parts
 from voiceingest.wire.resp import encode_command
 
-SECRET = "s3cr3t-canary-42"
-FRAME_S = 0.02
-FRAME = bytes(range(256)) * 3 + bytes(192)
-
-
-class Subscriber(threading.Thread):
-    """A consumer in a thread of its own; subscribed when the constructor returns."""
-
-    def __init__(
-        self,
-        test: TestCase,
-        server: RedisServer,
-        channels: tuple[str, ...] = (FRAMES, EVENTS),
-        password: str = "",
-        tls: TlsFiles | None = None,
-    ) -> None:
-        super().__init__(daemon=True)
-        self.messages: list[tuple[str, bytes]] = []
-        plain = socket.create_connection((HOST, server.port), timeout=10.0)
-        context = ssl.create_default_context(cafile=str(tls.ca_path)) if tls else None
-        self._socket = context.wrap_socket(plain, server_hostname=HOST) if context else plain
-        self._reader = hiredis.Reader()
-        if password:
-            self._socket.sendall(encode_command(b"AUTH", password.encode()))
-            assert self._reply() == b"OK"
-        self._socket.sendall(encode_command(b"PSUBSCRIBE", *(channel.encode() for channel in channels)))
-        for _ in channels:
-            assert self._reply()[0] == b"psubscribe"
-        self._socket.settimeout(None)
-        test.addCleanup(self.end)
-        self.start()
-
-    def run(self) -> None:
-        while True:
-            try:
-                _, _, channel, payload = self._reply()
-            except OSError:
-                return
-            self.messages.append((channel.decode(), payload))
-
-    def frames(self) -> list[FrameMessage]:
-        messages = list(self.messages)
-        return [decode_frame(payload) for channel, payload in messages if channel.startswith(FRAMES)]
-
-    def seqs(self) -> list[int]:
-        return [frame.seq for frame in self.frames()]
-
-    def _reply(self) -> Any:
-        while (reply := self._reader.gets()) is False:
-            data = self._socket.recv(65536)
-            if not data:
-                raise ConnectionResetError
-            self._reader.feed(data)
-        return reply
-
-    def end(self) -> None:
-        # shutdown wakes the thread from recv; close alone would not.
-        with contextlib.suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)
-        self.join(10.0)
-        self._socket.close()
+from .redis_case import FRAME, FRAME_S, SECRET, RedisTestCase, Subscriber
 
 
 class RedisContractTests(PublisherContract, TestCase):
@@ -109,44 +41,6 @@ class RedisContractTests(PublisherContract, TestCase):
 
     def arrived(self) -> list[tuple[str, bytes]]:
         return list(self.subscriber.messages)
-
-
-class RedisTestCase(TestCase):
-    """One delivery over one Redis."""
-
-    def begin(self, url: str, **settings: Any) -> Delivery:
-        from twisted.internet import reactor
-
-        self.metrics = Metrics()
-        quick = {"publish_retry_max_s": 0.2, "publish_connect_timeout_s": 2.0, "buffer_duration_ms": 30_000}
-        config = make_settings(redis_url=SecretStr(url), **{**quick, **settings})
-        self.bus = RedisPubSub(config, reactor, self.metrics)
-        delivery = Delivery(self.bus, config, reactor, reactor_seconds(reactor), self.metrics)
-        self.addCleanup(delivery.stop, 0)
-        delivery.start()
-        return delivery
-
-    def open(self, delivery: Delivery, tenant_id: str = "acme") -> tuple[Lane, NotingSink]:
-        sink = NotingSink()
-        return delivery.open_lane(StreamFacts(tenant_id, "call-1", AudioFormat(24000)), sink), sink
-
-    async def speak(self, lane: Lane, first_seq: int, count: int) -> int:
-        """Hand over ``count`` frames in real time; answers the next seq."""
-        for seq in range(first_seq, first_seq + count):
-            lane.publish(seq, seq, FRAME)
-            await pause(FRAME_S)
-        return first_seq + count
-
-    def logged(self) -> list[str]:
-        """Everything that is logged from now on, as text, at every level."""
-        lines: list[str] = []
-
-        def observe(event: dict[str, Any]) -> None:
-            lines.append(f"{formatEvent(event)} {event!r}")
-
-        globalLogPublisher.addObserver(observe)
-        self.addCleanup(globalLogPublisher.removeObserver, observe)
-        return lines
 
 
 class AccessTests(RedisTestCase):
@@ -272,7 +166,7 @@ class TroubleTests(RedisTestCase):
         self.assertLessEqual(repeated, set(range(11, 31)), "only what was in flight may come twice")
 
     async def test_an_idle_redis_that_freezes_is_noticed(self) -> None:
-        self.patch(redis_pubsub, "PING_IDLE_S", 0.2)
+        self.patch(redis_bus, "PING_IDLE_S", 0.2)
         server = RedisServer(self)
         delivery = self.begin(server.url(), publish_reply_timeout_s=0.5, publish_connect_timeout_s=0.3)
         await until(lambda: delivery.ready is None, "readiness")
@@ -410,6 +304,57 @@ class TlsTests(RedisTestCase):
         self.assertEqual(self.metrics.bus_connects, 0)
 
 
+class HowToTests(TestCase):
+    """The consumer of docs/how-to/redis.md, as it stands there."""
+
+    async def test_it_drops_repeats_and_begins_anew_with_the_epoch(self) -> None:
+        page = (ROOT / "docs" / "how-to" / "redis.md").read_text()
+        names: dict[str, Any] = {}
+        exec(page.partition("```python\n")[2].partition("```")[0], names)
+        server = RedisServer(self)
+        heard: list[Any] = []
+
+        def run() -> None:
+            with contextlib.suppress(redis.ConnectionError):
+                names["consume"](
+                    server.url(),
+                    lambda stream, seq, pcm: heard.append((stream[1], seq, pcm)),
+                    lambda stream, *gap: heard.append((stream[1], *gap)),
+                )
+
+        thread = threading.Thread(target=run, daemon=True)
+        thread.start()
+        self.addCleanup(thread.join, 10.0)
+        self.addCleanup(server.kill)
+        shared = frame_parts("acme", "call-1", 24000, "pcm16")
+        with server.control() as control:
+            await until(lambda: len(control.pubsub_channels()) == 2, "the subscription")
+
+            def event(name: str, epoch: int, **more: Any) -> None:
+                fields = {"epoch": epoch, **more}
+                control.publish(EVENTS, encode_event(name, "acme", "call-1", 5, fields))
+
+            def frames(*seqs: int) -> None:
+                for seq in seqs:
+                    control.publish(FRAMES, encode_frame(shared, seq, 5, b"\0" * seq))
+
+            event("started", 100)
+            frames(1, 2, 3)
+            # A connection broke: what was in flight comes again.
+            event("started", 100)
+            frames(1, 2, 3, 4)
+            event("resumed", 100, next_seq=5)
+            frames(5)
+            event("gap", 100, **{"from": 6, "to": 7, "reason": "overflow"})
+            event("started", 200)
+            frames(1, 2)
+            await until(lambda: len(heard) == 8, "eight things")
+        told = [one[1] for one in heard]
+        self.assertEqual(told, [1, 2, 3, 4, 5, 6, 1, 2])
+        self.assertEqual(heard[0], ("call-1", 1, b"\0"))
+        self.assertEqual(heard[5], ("call-1", 6, 7, "overflow"))
+
+
 class ServerTests(TestCase):
     def test_a_server_answers_when_it_is_made_and_is_gone_after(self) -> None:
         server = RedisServer(self)
@@ -428,8 +373,3 @@ class ServerTests(TestCase):
         with self.assertRaises(AssertionError) as caught:
             RedisServer(self, options=["--no-such-option", "x"])
         self.assertIn("no-such-option", str(caught.exception))
-
-
-def reactor_seconds(reactor: IReactorTime) -> Any:
-    """A wall clock of sorts: only differences matter here."""
-    return reactor.seconds

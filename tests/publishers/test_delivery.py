@@ -15,7 +15,8 @@ from voiceingest.audio import AudioFormat
 from voiceingest.interfaces import StreamFacts
 from voiceingest.limits import COALESCE_S, QUEUED_FRAME_OVERHEAD_BYTES
 from voiceingest.metrics import Metrics
-from voiceingest.publishers.delivery import GAP_INTERVAL_S, PROBE_MAX_BYTES, WRITE_MAX_BYTES, Delivery
+from voiceingest.publishers.delivery import PROBE_MAX_BYTES, WRITE_MAX_BYTES, Delivery
+from voiceingest.publishers.gap_reports import GAP_INTERVAL_S
 from voiceingest.publishers.lane import EVENTS_PER_LANE_MAX_COUNT, GAPS_PER_LANE_MAX_COUNT, Lane
 
 NOW_S = 1790000000.5
@@ -329,7 +330,7 @@ class BoundTests(DeliveryTestCase):
         self.clock.advance(GAP_INTERVAL_S)
         self.assertEqual(len(self.delivery.order), 0)
         self.assertEqual(self.clock.getDelayedCalls(), [])
-        self.assertEqual(len(self.delivery._gapped), 0)
+        self.assertEqual(len(self.delivery.gaps._lanes), 0)
 
     def test_a_caller_that_catches_up_loses_nothing_to_a_bus_that_is_up(self) -> None:
         self.bus.up()
@@ -353,15 +354,27 @@ class BoundTests(DeliveryTestCase):
         # Down to what the stream may hold, and not one frame further.
         self.assertEqual(sink.heard, [(1, 12, "overflow")])
 
+    def test_a_turn_that_is_longer_than_the_buffer_loses_nothing_to_a_bus_that_is_up(self) -> None:
+        """A storm of callers may hold the flush up for seconds."""
+        self.bus.up()
+        lane, sink = self.open()
+        for seq in range(1, 41):
+            self.publish(lane, seq)
+            self.clock.rightNow += 0.05
+        self.flush()
+        self.clock.advance(GAP_INTERVAL_S)
+        self.bus.confirm_all()
+        self.assertEqual(sink.heard, [*range(1, 41)])
+
     def test_ranges_that_do_not_touch_are_not_kept_without_end(self) -> None:
         self.make(buffer_duration_ms=1)
         self.bus.up()
         lane, sink = self.open()
         for seq in range(1, 2 * GAPS_PER_LANE_MAX_COUNT + 4, 2):
             # Odd ones go in flight, even ones wait too long: no two drops are neighbours.
-            self.bus.writable = True
             self.publish(lane, seq, audio=b"")
-            self.flush()
+            self.bus.writable = True
+            self.delivery.bus_writable()
             self.bus.writable = False
             self.publish(lane, seq + 1, audio=bytes(100))
             self.clock.advance(0.0012)
@@ -883,6 +896,21 @@ class SuccessionTests(DeliveryTestCase):
         # Nothing is remembered of them.
         fresh, _ = self.open(epoch=4)
         self.assertFalse(fresh.waits)
+
+    def test_an_empty_one_between_two_does_not_let_the_last_go_first(self) -> None:
+        first, _ = self.open(epoch=1)
+        self.publish(first, 1)
+        second, _ = self.open(epoch=2)
+        second.close()
+        third, _ = self.open(epoch=3)
+        self.publish(third, 1)
+        self.bus.up()
+        self.flush()
+        self.assertEqual(self.bus.sent, [("call-1@1", 1)])
+        self.bus.confirm_all()
+        first.close()
+        self.flush()
+        self.assertEqual(self.bus.sent, [("call-1@1", 1), ("call-1@3", 1)])
 
     def test_an_empty_one_makes_room_at_once(self) -> None:
         old, _ = self.open(epoch=1)

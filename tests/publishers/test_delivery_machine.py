@@ -28,7 +28,8 @@ from voiceingest.audio import AudioFormat
 from voiceingest.interfaces import StreamFacts
 from voiceingest.limits import COALESCE_S, QUEUED_FRAME_OVERHEAD_BYTES
 from voiceingest.metrics import Metrics
-from voiceingest.publishers.delivery import GAP_INTERVAL_S, Delivery
+from voiceingest.publishers.delivery import Delivery
+from voiceingest.publishers.gap_reports import GAP_INTERVAL_S
 from voiceingest.publishers.lane import EVENTS_PER_LANE_MAX_COUNT, Lane
 
 BUFFER_S = 0.05

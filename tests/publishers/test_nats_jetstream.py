@@ -159,6 +159,16 @@ class JetStreamTests(TestCase):
             with self.assertRaises(RuntimeError):
                 self.bus.send([])
 
+    async def test_what_was_taken_before_the_error_counts(self) -> None:
+        link = await self.up()
+        self.bus.send([(self.bus.prepare(FACTS), 1, 1, b"\0\0"), (self.bus.prepare(OTHER), 1, 1, b"\0\0")])
+        # Both in one read: no turn of the reactor in between.
+        self.bus.link_answered(link, 0, TAKEN, None)
+        self.bus.link_answered(link, 1, b'{"error":{"code":503,"err_code":10077}}', None)
+        self.assertEqual((self.listener.confirmed, self.listener.heard), (1, ["up", ("down", "full")]))
+        await pause(0.01)
+        self.assertEqual(self.listener.confirmed, 1)
+
     async def test_one_that_is_passed_over_is_sent_again_soon(self) -> None:
         link = await self.up()
         self.bus.send([(self.bus.prepare(FACTS), 1, 1, b"\0\0"), (self.bus.prepare(OTHER), 1, 1, b"\0\0")])

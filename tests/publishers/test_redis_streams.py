@@ -90,7 +90,7 @@ class ReplicaTests(BusCase):
     """Two replicas have to have it."""
 
     kind = RedisStreams
-    WAIT = encode_command(b"WAIT", b"2", b"5000")
+    WAIT = encode_command(b"WAIT", b"2", b"8000")
 
     def setUp(self) -> None:
         self.make(redis_wait_replicas=2, publish_reply_timeout_s=10.0)

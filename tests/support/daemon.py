@@ -165,7 +165,8 @@ class Daemon:
         """Start, and do not wait; the Deferred fires with the exit code."""
         environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
         environment |= {name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")}
-        environment |= {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **self.settings}
+        environment |= {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+        environment |= {"DRAIN_LISTEN_S": "0", **self.settings}
         command = [sys.executable, "-c", _TWISTD, "-n", "--pidfile=", "voiceingest", *self.args]
         self._transport = self._reactor.spawnProcess(
             self.process, sys.executable, command, env=environment, path=str(self.directory)

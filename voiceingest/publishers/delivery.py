@@ -25,6 +25,7 @@ from ..interfaces import IBus, IClock, IDelayedCall, IStreamSink, StreamFacts
 from ..limits import COALESCE_S
 from .breaker import Breaker, BreakerState, BreakerStep
 from .closing import Closing
+from .gap_reports import GapReports
 from .lane import OVERHEAD_BYTES, Frame, Lane
 from .reply_watch import ReplyWatch
 from .succession import Succession, with_successors
@@ -39,9 +40,6 @@ WRITE_MAX_BYTES: Final = 128 * 1024
 
 # Payload of the probe that a bus is sent first: one write, a fraction of what may be in flight.
 PROBE_MAX_BYTES: Final = 16 * 1024
-
-# Drops of one lane are reported as ranges, at most so often: a flood of drops stays cheap.
-GAP_INTERVAL_S: Final = 0.25
 
 
 class Delivery:
@@ -70,8 +68,7 @@ class Delivery:
         timeout_s = settings.publish_reply_timeout_s
         self._replies = ReplyWatch(clock, timeout_s, lambda: bus.drop_connection("timeout"))
         self._succession = Succession()
-        self._gap_call: IDelayedCall | None = None
-        self._gapped: dict[Lane, None] = {}
+        self.gaps = GapReports(clock)
         self._refusals_logged: set[str] = set()
         self._closing = Closing(bus, clock, self._let_go)
         self.metrics = metrics
@@ -122,15 +119,12 @@ class Delivery:
     def lane_done(self, lane: Lane) -> None:
         """``lane`` is closed and empty: the next one of its interaction may begin."""
         successor = self._succession.leave(lane)
-        if successor is not None and successor.ring:
+        if successor is None:
+            return
+        if successor.ring:
             self.order[successor] = None
             self.arm_flush()
-
-    def gapped(self, lane: Lane) -> None:
-        """``lane`` has dropped frames it has not reported yet."""
-        self._gapped[lane] = None
-        if self._gap_call is None:
-            self._gap_call = self._clock.callLater(GAP_INTERVAL_S, self._report_gaps)
+        successor.look_done()
 
     def sink_failed(self, first: bool) -> None:
         """A stream raised while it was told about its frames; called from the ``except``."""
@@ -229,6 +223,13 @@ class Delivery:
         if self.flush_call is None and self._may_send():
             self.flush_call = self._clock.callLater(COALESCE_S, self._flush)
 
+    def flush_now(self) -> None:
+        """Send what may be sent without waiting for the timer."""
+        if self._may_send():
+            if self.flush_call is not None:
+                self.flush_call.cancel()
+            self._flush()
+
     def _may_send(self) -> bool:
         has_room = self._inflight_bytes < self._inflight_max_bytes
         is_free = self._breaker.state is BreakerState.CLOSED or not self._inflight
@@ -268,33 +269,27 @@ class Delivery:
         self.arm_flush()
         self._finish_if_empty()
 
-    def _report_gaps(self) -> None:
-        self._gap_call = None
-        gapped, self._gapped = self._gapped, {}
-        for lane in gapped:
-            lane.report_gaps()
-
     # --- the end
 
     def _finish_if_empty(self) -> None:
         if self.held_frames or not self._closing.is_waiting:
             return
         # A stream that hears of its last gap may still have something to say.
-        self._report_gaps()
+        self.gaps.report()
         if not self.held_frames:
             self._closing.now()
 
     def _let_go(self) -> int:
         """Nothing more is sent; returns how many audio frames are left behind, and counts them."""
-        self._report_gaps()
+        self.gaps.report()
         lanes = with_successors([*(lane for lane, _ in self._inflight), *self.order])
         if left := sum(lane.pending for lane in lanes):
             self.metrics.frames_dropped["shutdown"] += left
             self._log.error("Frames were not confirmed", event="frames_left", frames=left, reason=self.ready)
         self._replies.stop()
-        for call in (self.flush_call, self._gap_call):
-            if call is not None and call.active():
-                call.cancel()
+        self.gaps.stop()
+        if self.flush_call is not None:
+            self.flush_call.cancel()
         self.is_up, self._down_reason = False, "stopped"
         self.metrics.bus_up = 0
         return left

@@ -80,7 +80,7 @@ class Lane:
         # The last frame that was in flight when a connection broke: up to it the bus may have taken them.
         self._sent_seq = 0
         self._withdrawn_after = _NOTHING
-        # Dropped and not yet reported: (first, last, reason, bytes) in the order they were dropped.
+        # Dropped and not yet reported, in that order: (first, last, reason, bytes).
         self._gaps: list[tuple[int, int, str, int]] = []
         self._gapped = 0
         self.waits = False
@@ -151,8 +151,8 @@ class Lane:
 
     @property
     def is_done(self) -> bool:
-        """Whether it is closed and nothing of it is held any more."""
-        return self._closed and not self.pending and not self._events_held
+        """Whether it is closed, nothing of it is held any more, nor of the lanes before it."""
+        return self._closed and not (self.pending or self._events_held or self.waits)
 
     def look_done(self) -> None:
         """Leave, when that was the last of it."""
@@ -204,7 +204,7 @@ class Lane:
         else:
             gaps.append((seq, seq, reason, len(audio)))
         self._gapped += 1
-        self._delivery.gapped(self)
+        self._delivery.gaps.owe(self)
 
     def report_gaps(self) -> None:
         """Tell the sink about every frame dropped since the last time, as ranges."""
@@ -249,6 +249,10 @@ class Lane:
         over all streams nothing is: the stream that pushes past it pays, with the new frame last.
         """
         delivery, ring = self._delivery, self.ring
+        if not self.waits and delivery.held_bytes <= delivery.held_max_bytes:
+            # A turn of the reactor may be long, in a storm of callers: the flush has not had its chance.
+            delivery.order[self] = None
+            delivery.flush_now()
         while self.unsent_audio and (
             delivery.held_bytes > delivery.held_max_bytes
             or (self.pending - self._gapped > 1 and self._holds_too_much())

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from .nats_link import NatsLink
 
 # A message without an answer, so long after it was written, while younger ones have theirs, is lost:
-# the leader it went to is no more. It is sent again long before PUBLISH_REPLY_TIMEOUT_S.
+# the leader it went to is no more. It is sent again before PUBLISH_REPLY_TIMEOUT_S.
 _PASSED_OVER_S: Final = 1.0
 
 
@@ -156,7 +156,9 @@ class NatsJetStream:
 
             verdict, about_message = verdict_of(answer, headers)
             if not about_message:
-                self.drop_connection(verdict)
+                # What was taken before it counts, or the same read would end the same way for ever.
+                self._report(link)
+                self.link_broken(link, verdict)
                 return
         following = self._window.answered(number, verdict, self._reactor.seconds())
         if following is not None:
@@ -210,8 +212,7 @@ class NatsJetStream:
 
     def _connect(self) -> None:
         servers = self._access.url.servers
-        host, port = servers[self._server % len(servers)]
-        self._attempt = as_deferred(self._introduce(host, port))
+        self._attempt = as_deferred(self._introduce(*servers[self._server % len(servers)]))
         # One limit for all of it: name, TCP, TLS, introduction, the look at the stream.
         self._attempt.addTimeout(self._access.timeout_s, self._reactor)
         self._attempt.addCallbacks(self._connected, self._not_connected)
@@ -230,11 +231,10 @@ class NatsJetStream:
             link.abort()
             raise
         if state.differences and state.differences != self._differences:
-            told = "; ".join(state.differences)
             self._log.warn(
                 "The JetStream stream is not as the settings say; it is left as it is: {differences}",
                 event="nats_stream_differs",
-                differences=told,
+                differences="; ".join(state.differences),
             )
         self._differences = state.differences
         return link

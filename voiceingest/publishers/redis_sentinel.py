@@ -25,7 +25,7 @@ from .redis_url import RedisUrl
 if TYPE_CHECKING:
     from ..config.settings import Settings
 
-# Pause between two questions to a sentinel; it costs one about 20 us of its time.
+# Pause between two questions to a sentinel.
 POLL_S: Final = 1.0
 
 # How long a sentinel may take over one answer, connecting included.

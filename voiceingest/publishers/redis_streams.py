@@ -47,9 +47,9 @@ class RedisStreams(RedisBus):
         self._max_entries = settings.redis_stream_max_entries
         self._events_max_entries = settings.redis_stream_events_max_entries
         self._replicas = settings.redis_wait_replicas
-        # Half of what the delivery waits: a replica that is away is then told from a server that is.
-        # Never 0, which would be for ever.
-        wait_ms = max(int(settings.publish_reply_timeout_s * 500), 1)
+        # Less than the delivery waits: a replica that is away is then told from a server that is. Never 0,
+        # which would be for ever. A replica that has just joined may take a second.
+        wait_ms = max(int(settings.publish_reply_timeout_s * 800), 1)
         self._wait = encode_command(b"WAIT", b"%d" % self._replicas, b"%d" % wait_ms)
         # Of each batch in flight, how many messages have had no answer; the first is being answered.
         self._batches: deque[int] = deque()
