@@ -1,135 +1,32 @@
-"""From endpoint descriptions to listening ports."""
+"""Listening ports, from their start to their end."""
 
 from __future__ import annotations
 
-import os
 import socket
 import stat
-import subprocess
-import sys
-import textwrap
 from pathlib import Path
 from typing import Any
 
 import trustme
-from hypothesis import given
-from hypothesis import strategies as st
 from twisted.internet import endpoints
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import connectProtocol
+from twisted.internet.error import ConnectionRefusedError as Refused
 from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.task import Clock, deferLater
 from twisted.internet.testing import MemoryReactor
 
-from voiceingest.config import Settings
+from voiceingest.accepting import LateClose
 from voiceingest.errors import BadCertificate, PortUnavailable, SettingsError
 from voiceingest.limits import LISTEN_BACKLOG_COUNT
-from voiceingest.listeners import Listener, Place, admin_places, public_places, take_apart
+from voiceingest.listeners import Listener, take_apart
+from voiceingest.places import Place
 from voiceingest.tls import Certificates, KeyPair
 
-from .support.case import SynchronousTestCase, TestCase
+from .support.case import TestCase
 
-ROOT = Path(__file__).resolve().parents[1]
 OWN = KeyPair(Path("/own.key"), Path("/own.crt"))
 BACKLOG = f"backlog={LISTEN_BACKLOG_COUNT}"
-
-
-class TakeApartTests(SynchronousTestCase):
-    def test_descriptions(self) -> None:
-        other = KeyPair(Path("k.pem"), Path("c.pem"))
-        one_file = KeyPair(Path("both.pem"), Path("both.pem"))
-        chain = KeyPair(Path("k.pem"), Path("c.pem"), Path("x.pem"))
-        table: list[tuple[str, str, KeyPair | None]] = [
-            ("tcp:8443", f"tcp:8443:{BACKLOG}", None),
-            ("tcp:8443:interface=127.0.0.1", f"tcp:8443:interface=127.0.0.1:{BACKLOG}", None),
-            ("tcp:8443:backlog=9", "tcp:8443:backlog=9", None),
-            ("tcp:8443:127.0.0.1:9", "tcp:8443:127.0.0.1:9", None),
-            ("tcp:8443:127.0.0.1", f"tcp:8443:127.0.0.1:{BACKLOG}", None),
-            ("tcp:8443:interface=\\:\\:1", f"tcp:8443:interface=\\:\\:1:{BACKLOG}", None),
-            ("tcp6:8443", f"tcp6:8443:{BACKLOG}", None),
-            ("tcp6:8443:9", "tcp6:8443:9", None),
-            ("unix:/run/v.sock", f"unix:/run/v.sock:{BACKLOG}:mode=660", None),
-            ("unix:/run/v.sock:mode=600", f"unix:/run/v.sock:mode=600:{BACKLOG}", None),
-            ("unix:/run/v.sock:666", f"unix:/run/v.sock:666:{BACKLOG}", None),
-            ("systemd:domain=INET:index=0", "systemd:domain=INET:index=0", None),
-            ("haproxy:tcp:8443", f"haproxy:tcp:8443:{BACKLOG}", None),
-            ("8443", f"tcp:8443:{BACKLOG}", OWN),
-            ("ssl:8443", f"tcp:8443:{BACKLOG}", OWN),
-            ("ssl:8443:interface=\\:\\:1", f"tcp:8443:interface=\\:\\:1:{BACKLOG}", OWN),
-            ("ssl:8443:privateKey=k.pem:certKey=c.pem", f"tcp:8443:{BACKLOG}", other),
-            ("ssl:8443:privateKey=both.pem", f"tcp:8443:{BACKLOG}", one_file),
-            ("ssl:8443:k.pem:c.pem", f"tcp:8443:{BACKLOG}", other),
-            ("ssl:8443:privateKey=k.pem:certKey=c.pem:extraCertChain=x.pem:backlog=9",
-             "tcp:8443:backlog=9", chain),
-            ("tls+systemd:domain=INET:index=0", "systemd:domain=INET:index=0", OWN),
-            ("tls+systemd:domain=INET:name=v:privateKey=k.pem:certKey=c.pem",
-             "systemd:domain=INET:name=v", other),
-            ("tls+tcp6:8443", f"tcp6:8443:{BACKLOG}", OWN),
-            ("tls+haproxy:tcp:8443", f"haproxy:tcp:8443:{BACKLOG}", OWN),
-            ("tls+unix:/run/v.sock", f"unix:/run/v.sock:{BACKLOG}:mode=660", OWN),
-        ]
-        for description, plain, pair in table:
-            self.assertEqual(take_apart(description, OWN), Place(description, plain, pair), description)
-
-    def test_a_number_is_plain_without_a_certificate(self) -> None:
-        self.assertEqual(take_apart("8080", None), Place("8080", f"tcp:8080:{BACKLOG}", None))
-
-    def test_escapes_in_paths(self) -> None:
-        place = take_apart("ssl:8443:privateKey=a\\:b.pem:certKey=c\\=d.pem", None)
-        self.assertEqual(place.pair, KeyPair(Path("a:b.pem"), Path("c=d.pem")))
-
-    def test_refusals(self) -> None:
-        for description, words in (
-            ("ssl:8443", "ssl_key_path"),
-            ("ssl:8443:certKey=c.pem", "privateKey"),
-            ("ssl:8443:sslmethod=TLSv1_METHOD", "sslmethod"),
-            ("ssl:8443:dhParameters=dh.pem", "dhParameters"),
-            ("ssl:8443:a:b:c:d:e:f:g", "too many"),
-            ("tls:/etc/certs:8443", "ssl: is"),
-            ("tcp:8443\\", "backslash"),
-        ):
-            with self.assertRaises(ValueError) as refused:
-                take_apart(description, None)
-            self.assertIn(words, str(refused.exception))
-
-    @given(st.text(max_size=40))
-    def test_any_text_is_a_place_or_a_value_error(self, description: str) -> None:
-        try:
-            place = take_apart(description, OWN)
-        except ValueError:
-            return
-        self.assertEqual(place.description, description)
-
-    @given(st.lists(st.text(st.characters(codec="utf-8"), min_size=1, max_size=8), min_size=1, max_size=4))
-    def test_fields_come_out_as_twisted_reads_them(self, fields: list[str]) -> None:
-        """Our splitting and Twisted's agree, whatever is escaped."""
-        quoted = [field.replace("\\", "\\\\").replace(":", "\\:").replace("=", "\\=") for field in fields]
-        plain = take_apart(":".join(["other", *quoted]), None).plain
-        args, named = endpoints._parse(plain)
-        self.assertEqual((args, named), (["other", *fields], {}))
-
-
-class SettingsTests(SynchronousTestCase):
-    def test_without_listen_the_port_is_used(self) -> None:
-        self.assertEqual(public_places(Settings(port=9000))[0].plain, f"tcp:9000:{BACKLOG}")
-        with_tls = Settings(port=9000, ssl_key_path=OWN.key_path, ssl_cert_path=OWN.cert_path)
-        self.assertEqual(public_places(with_tls), (Place("9000", f"tcp:9000:{BACKLOG}", OWN),))
-
-    def test_listen_may_be_several(self) -> None:
-        places = public_places(Settings(listen=("tcp:1", "unix:/x")))
-        self.assertEqual([place.description for place in places], ["tcp:1", "unix:/x"])
-
-    def test_every_problem_is_named(self) -> None:
-        with self.assertRaises(SettingsError) as refused:
-            public_places(Settings(listen=("ssl:1", "tcp:2", "tls:/x:3")))
-        self.assertEqual([line.split(": ")[:2] for line in refused.exception.problems],
-                         [["listen", "ssl:1"], ["listen", "tls:/x:3"]])
-
-    def test_admin(self) -> None:
-        self.assertEqual(admin_places(Settings(admin="")), ())
-        [place] = admin_places(Settings())
-        self.assertEqual(place.description, "tcp:9464:interface=127.0.0.1")
-        with self.assertRaises(SettingsError):
-            admin_places(Settings(admin="ssl:1"))
 
 
 class Greeter(Protocol):
@@ -166,9 +63,12 @@ class ListenerTests(TestCase):
         self.reactor: Any = reactor
         self.certificates = Certificates()
 
-    def listener(self, *descriptions: str, own: KeyPair | None = None) -> Listener:
+    def listener(
+        self, *descriptions: str, own: KeyPair | None = None, late: LateClose | None = None
+    ) -> Listener:
         places = [take_apart(description, own) for description in descriptions]
-        listener = Listener("listen", places, Factory.forProtocol(Greeter), self.certificates, self.reactor)
+        factory = Factory.forProtocol(Greeter)
+        listener = Listener("listen", places, factory, self.certificates, self.reactor, late=late)
         self.addCleanup(listener.stop)
         return listener
 
@@ -262,6 +162,74 @@ class ListenerTests(TestCase):
         with self.assertRaises(BadCertificate):
             self.listener("ssl:0", own=OWN)
 
+    async def test_a_shared_port_is_shared_by_those_who_say_so(self) -> None:
+        first = self.listener("tcp:0:interface=127.0.0.1:reusePort=1")
+        await first.start()
+        where = f"tcp:{first.addresses[0].port}:interface=127.0.0.1"
+        second = self.listener(f"{where}:reusePort=1")
+        await second.start()
+        self.assertEqual(second.addresses, first.addresses)
+        with self.assertRaises(PortUnavailable) as refused:
+            await self.listener(where).start()
+        self.assertEqual(
+            refused.exception.message, f"listen: {where}: cannot listen: Address already in use"
+        )
+        await first.stop()
+        self.assertEqual(await self.greeted_at(self.client(f"tcp:127.0.0.1:{where.split(':')[1]}")), b"hello")
+
+    async def test_a_port_that_is_not_shared_cannot_be_shared(self) -> None:
+        alone = self.listener("tcp:0:interface=127.0.0.1")
+        await alone.start()
+        where = f"tcp:{alone.addresses[0].port}:interface=127.0.0.1:reusePort=1"
+        with self.assertRaises(PortUnavailable) as refused:
+            await self.listener(where).start()
+        self.assertIn(f"{where}: cannot listen: Address already in use", refused.exception.message)
+
+    async def test_ports_are_closed_late_where_that_is_asked_for(self) -> None:
+        clock = Clock()
+        listener = self.listener("tcp:0:interface=127.0.0.1", late=LateClose(clock, 1.0))
+        await listener.start()
+        where = f"tcp:127.0.0.1:{listener.addresses[0].port}"
+        stopped = listener.stop()
+        self.assertEqual(await self.greeted_at(self.client(where)), b"hello")
+        self.assertNoResult(stopped)
+        clock.pump([0.75, 0.25])
+        await stopped
+        with self.assertRaises(Refused):
+            await self.greeted_at(self.client(where))
+
+    async def test_a_stop_that_is_cut_short_closes_at_once(self) -> None:
+        listener = self.listener("tcp:0:interface=127.0.0.1", late=LateClose(Clock(), 1.0))
+        await listener.start()
+        where = f"tcp:127.0.0.1:{listener.addresses[0].port}"
+        stopped = listener.stop()
+        stopped.cancel()
+        self.failureResultOf(stopped, CancelledError)
+        await deferLater(self.reactor, 0)
+        with self.assertRaises(Refused):
+            await self.greeted_at(self.client(where))
+
+    async def test_a_start_that_fails_closes_at_once_even_so(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as busy:
+            taken = busy.getsockname()[1]
+            listener = self.listener(
+                "tcp:0:interface=127.0.0.1", f"tcp:{taken}:interface=127.0.0.1",
+                late=LateClose(Clock(), 60.0),
+            )
+            with self.assertRaises(PortUnavailable):
+                await listener.start()
+
+    async def test_an_inherited_socket_is_left_to_the_next_process_at_once(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as inherited:
+            listener = self.listener(late=LateClose(Clock(), 60.0))
+            place = Place("systemd:name=v", "systemd:name=v", None)
+            port = self.reactor.adoptStreamPort(inherited.fileno(), socket.AF_INET, Factory())
+            listener._ports.append((place, port))
+            await listener.stop()
+            # Whoever comes now waits in the queue.
+            socket.create_connection(inherited.getsockname()[:2], timeout=5).close()
+            self.assertEqual(port.sessionno, 0)
+
     async def test_stopping_twice_and_unstarted(self) -> None:
         listener = self.listener("tcp:0:interface=127.0.0.1")
         await listener.stop()
@@ -270,57 +238,3 @@ class ListenerTests(TestCase):
         await listener.stop()
 
 
-# 40 file descriptors; more clients than that connect and stay.
-EXHAUSTED = """
-    import json, resource, socket, sys, time
-    from voiceingest.reactor import install
-    install()
-    from twisted.internet import reactor
-    from twisted.internet.protocol import Factory, Protocol
-    from voiceingest.listeners import Listener, take_apart
-    from voiceingest.tls import Certificates
-    places = [take_apart("tcp:0:interface=127.0.0.1", None)]
-    listener = Listener("listen", places, Factory.forProtocol(Protocol), Certificates(), reactor)
-    listener.start()
-    resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))
-    def say():
-        print(json.dumps({"cpu": time.process_time()}), flush=True)
-    print(listener.addresses[0].port, flush=True)
-    reactor.callLater(1.0, say)
-    reactor.callLater(3.0, say)
-    reactor.callLater(3.1, reactor.stop)
-    reactor.run()
-"""
-
-
-class ExhaustionTests(SynchronousTestCase):
-    def test_no_file_descriptor_left_is_no_busy_loop(self) -> None:
-        """Twisted keeps one in reserve, with which it takes and drops those who wait."""
-        daemon = subprocess.Popen(
-            [sys.executable, "-c", textwrap.dedent(EXHAUSTED)],
-            stdout=subprocess.PIPE, text=True, env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)},
-        )
-        self.addCleanup(daemon.wait)
-        self.addCleanup(daemon.kill)
-        assert daemon.stdout is not None
-        port = int(daemon.stdout.readline())
-        clients = [socket.create_connection(("127.0.0.1", port), timeout=5) for _ in range(80)]
-        try:
-            dropped = 0
-            before = float(daemon.stdout.readline().split(":")[1].rstrip("}\n"))
-            after = float(daemon.stdout.readline().split(":")[1].rstrip("}\n"))
-            for client in clients:
-                client.setblocking(False)
-                try:
-                    dropped += client.recv(1) == b""
-                except BlockingIOError:
-                    continue
-                except ConnectionResetError:
-                    dropped += 1
-        finally:
-            for client in clients:
-                client.close()
-        self.assertGreater(dropped, 40, "the limit was not reached: the test proves nothing")
-        self.assertLess(dropped, 80, "those who were connected were dropped too")
-        self.assertLess(after - before, 0.5, "CPU seconds in two idle seconds")
-        daemon.stdout.close()

@@ -6,6 +6,7 @@ import json
 
 from twisted.internet.address import IPv4Address
 from twisted.internet.error import ConnectionDone
+from twisted.internet.protocol import Protocol
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
@@ -55,9 +56,12 @@ class Channel(SynchronousTestCase):
         self.clock = Clock()
         self.metrics = Metrics()
         self.gate = Gate(100, 3)
+        self.unanswered: set[GuardedChannel] = set()
         self.root = Root()
         self.site = Site(self.root, reactor=self.clock, timeout=60)
-        self.site.protocol = lambda: GuardedChannel(self.gate, self.clock, 10.0, self.metrics)
+        self.site.protocol = lambda: GuardedChannel(
+            self.gate, self.clock, 10.0, self.metrics, self.unanswered
+        )
 
     def connect(self, host: str = "192.0.2.1") -> tuple[GuardedChannel, Transport]:
         """A new connection from ``host``."""
@@ -75,6 +79,45 @@ class Channel(SynchronousTestCase):
     def close(self, channel: GuardedChannel) -> None:
         """End TCP."""
         channel.connectionLost(Failure(ConnectionDone()))
+
+
+class Unanswered(Channel):
+    """Which connections a shutdown waits for."""
+
+    def test_from_its_beginning_to_its_answer(self) -> None:
+        """The answer may come later; then the connection is free for the next request."""
+        self.root.later = True
+        channel, _ = self.connect()
+        self.assertEqual(self.unanswered, {channel})
+        channel.dataReceived(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        self.assertEqual(self.unanswered, {channel})
+        self.root.seen[0].finish()
+        self.assertEqual(self.unanswered, set())
+        channel.dataReceived(b"GET / HTTP/1.1\r\n")
+        self.assertEqual(self.unanswered, {channel})
+        self.close(channel)
+        self.assertEqual(self.unanswered, set())
+
+    def test_an_answer_that_ends_the_connection_is_waited_for(self) -> None:
+        """Until it has been sent."""
+        channel, transport = self.connect()
+        channel.dataReceived(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        self.assertTrue(transport.disconnecting)
+        self.assertEqual(self.unanswered, {channel})
+        self.close(channel)
+        self.assertEqual(self.unanswered, set())
+
+    def test_who_says_nothing_and_goes(self) -> None:
+        """A health check that only connects."""
+        channel, _ = self.connect()
+        self.close(channel)
+        self.assertEqual(self.unanswered, set())
+
+    def test_a_websocket_is_answered(self) -> None:
+        """What it does from there on is its stream's."""
+        channel, _ = self.connect()
+        channel.hand_over(Protocol(), b"GET / HTTP/1.1\r\n\r\n")
+        self.assertEqual(self.unanswered, set())
 
 
 class Heads(Channel):

@@ -91,6 +91,7 @@ class TwistdCase(SynchronousTestCase):
             "PUBLISH_URL": "memory://",
             "JWT_PUBLIC_KEY": ISSUER.public_pem,
             "ADMIN": f"tcp:{self.admin_port}:interface={HOST}",
+            "DRAIN_LISTEN_S": "0",
         }
         self.port_flag = ["--port", f"tcp:{self.port}:interface={HOST}"]
         self._names = 0

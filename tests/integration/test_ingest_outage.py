@@ -195,7 +195,17 @@ class DrainTests(IngestCase):
 
     @asynchronous
     async def test_everything_accepted_is_published(self) -> None:
-        daemon = await self.start_daemon(DRAIN_DEADLINE_S="1")
+        """Where clients may resume they are told how."""
+        await self.drain("30", "moved")
+
+    @asynchronous
+    async def test_where_nobody_resumes(self) -> None:
+        """Then it is the end of the stream."""
+        await self.drain("0", "stopped")
+
+    async def drain(self, resume_window_s: str, farewell: str) -> None:
+        """Three streams and one that has not started; ``farewell`` is for those that go on."""
+        daemon = await self.start_daemon(DRAIN_DEADLINE_S="1", RESUME_WINDOW_S=resume_window_s)
         consumer = await self.consume()
         callers = [await self.call(daemon) for _ in range(4)]
         *streams, waiting = callers
@@ -217,17 +227,18 @@ class DrainTests(IngestCase):
         self.assertEqual(await streams[2].closed(), 1000)
         await pace(streams[:2], 1.2, count)
         for number, caller in enumerate(streams):
-            stopped = await caller.event("stopped")
+            last = "stopped" if number == 2 else farewell
+            stopped = await caller.event(last)
             self.assertEqual(await caller.closed(), 1000 if number == 2 else 1001)
             self.assertEqual((stopped["received"], stopped["pending"]), (stopped["published"], 0))
             self.assertEqual(caller.events("error"), [])
             if number < 2:
                 self.assertGreater(stopped["received"], count + 20)
-            await consumer.event(f"drain-{number}", "stopped")
+            await consumer.event(f"drain-{number}", last)
             self.assert_published(
                 consumer, f"drain-{number}", [audio_of(seq) for seq in range(stopped["received"])]
             )
         self.assertEqual(await as_future(daemon.wait_for_exit()), 0)
         self.assertLess(time.monotonic() - began, 4.0)
-        reasons = [consumer.events(f"drain-{number}")[-1]["reason"] for number in range(3)]
-        self.assertEqual(reasons, ["draining", "draining", "stopped"])
+        lasts = [consumer.events(f"drain-{number}")[-1]["event"] for number in range(3)]
+        self.assertEqual(lasts, [farewell, farewell, "stopped"])

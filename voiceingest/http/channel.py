@@ -13,7 +13,7 @@ from typing import Any, Final
 from twisted.internet.interfaces import IProtocol
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
-from twisted.web.http import HTTPChannel
+from twisted.web.http import HTTPChannel, Request
 
 from ..errors import FrameTooBig, HandshakeTimeout, HeadTooBig, HttpRefusal, PeerTooSlow, VoiceIngestError
 from ..gate import Gate, plain_address
@@ -54,9 +54,18 @@ class GuardedChannel(HTTPChannel):
     totalHeadersSize = HEAD_MAX_BYTES
     MAX_LENGTH = HEAD_MAX_BYTES
 
-    def __init__(self, gate: Gate, clock: IClock, handshake_timeout_s: float, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        gate: Gate,
+        clock: IClock,
+        handshake_timeout_s: float,
+        metrics: Metrics,
+        unanswered: set[GuardedChannel],
+    ) -> None:
+        """``unanswered`` holds the connections that have, or may have, a request without an answer."""
         super().__init__()
         self.gate = gate
+        self._unanswered = unanswered
         self.address = ""
         self._clock = clock
         self._handshake_timeout_s = handshake_timeout_s
@@ -86,6 +95,7 @@ class GuardedChannel(HTTPChannel):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Count it out. Twisted's hook."""
         self.gate.leave(self.address)
+        self._unanswered.discard(self)
         self._disarm()
         self._read_on()
         super().connectionLost(reason)
@@ -104,6 +114,7 @@ class GuardedChannel(HTTPChannel):
 
     def hand_over(self, socket: IProtocol, request: bytes) -> None:
         """Let ``socket`` have the connection: first ``request``, then whatever was read ahead."""
+        self._unanswered.discard(self)
         self.setTimeout(None)
         self._disarm()
         self._read_on()
@@ -218,6 +229,13 @@ class GuardedChannel(HTTPChannel):
         self._body_bytes = self._head_lines = 0
         super().allContentReceived()
 
+    def requestDone(self, request: Request) -> None:
+        """The answer is written. Twisted's hook."""
+        # Where the connection ends with it, it is still to be sent.
+        if self.persistent:
+            self._unanswered.discard(self)
+        super().requestDone(request)
+
     # --- refusing
 
     def turn_away(self, error: VoiceIngestError) -> None:
@@ -255,6 +273,7 @@ class GuardedChannel(HTTPChannel):
         self.turn_away(HttpRefusal())
 
     def _arm(self) -> None:
+        self._unanswered.add(self)
         self._deadline = self._clock.callLater(self._handshake_timeout_s, self._too_late)
 
     def _disarm(self) -> None:

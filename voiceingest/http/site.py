@@ -139,10 +139,16 @@ class GuardedSite(Site):
             reactor=reactor,
         )
         self.metrics = metrics
+        self._unanswered: set[GuardedChannel] = set()
         # Set on the instance: the class attribute is the channel that would also speak HTTP/2.
         self.protocol = lambda: GuardedChannel(  # type: ignore[method-assign, assignment, return-value]
-            gate, reactor, handshake_timeout_s, metrics
+            gate, reactor, handshake_timeout_s, metrics, self._unanswered
         )
+
+    @property
+    def unanswered(self) -> int:
+        """How many connections have, or may have, a request that has not been answered."""
+        return len(self._unanswered)
 
     def acceptableProtocols(self) -> list[bytes]:
         """What TLS may agree on (RFC 7301). Twisted's hook."""

@@ -53,30 +53,17 @@ class Metrics:
     _log = Logger()
 
     def __init__(self) -> None:
-        self.frames_received = 0
-        self.bytes_received = 0
-        self.sessions_started = 0
-        self.sessions_active = 0
-        self.frames_published = 0
+        self.frames_received = self.bytes_received = self.samples_received = 0
+        self.sessions_started = self.sessions_active = 0
+        self.frames_published = self.samples_published = 0
         self.acks_sent = 0
-        self.events_published = 0
-        self.events_dropped = 0
-        self.bus_up = 0
-        self.bus_connects = 0
-        self.bus_writes = 0
-        self.bus_bytes = 0
-        self.breaker_state = 2
-        self.breaker_opens = 0
-        self.samples_received = 0
-        self.samples_published = 0
-        self.streams_detached = 0
-        self.streams_replaced = 0
-        self.streams_moved = 0
-        self.frames_fenced = 0
-        self.queue_frames = 0
-        self.queue_bytes = 0
-        self.inflight_bytes = 0
-        self.streams_paced = 0
+        self.events_published = self.events_dropped = 0
+        self.bus_up = self.bus_connects = self.bus_writes = self.bus_bytes = 0
+        self.breaker_state = self.breaker_opens = 0
+        self.streams_detached = self.streams_replaced = self.streams_moved = 0
+        self.frames_fenced = self.streams_paced = 0
+        self.queue_frames = self.queue_bytes = self.inflight_bytes = 0
+        self.accept_pauses = 0
         self.log_errors = 0
         self.ready = 0
         self.tls_expiry = 0.0

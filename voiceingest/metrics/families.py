@@ -51,6 +51,7 @@ _STATUS = Label("status", frozenset({"success", "missing", "invalid", "expired",
 # "flooded": cut without an answer, since there was not even room to refuse.
 _CODE = Label("code", _CODES | {"flooded"})
 _TRANSPORT = Label("transport")
+_PLACE = Label("place", frozenset({"here", "elsewhere"}))
 _REASON = Label("reason")
 _RESULT = Label("result")
 
@@ -78,17 +79,18 @@ FAMILIES: Final[tuple[Family, ...]] = (
     ),
     _own("counter", "samples_received", "", "Samples of audio taken."),
     _own("counter", "samples_published", "", "Samples the bus has confirmed."),
-    _own("counter", "samples_dropped", "", "Samples that will never be on the bus.", Label("reason")),
+    _own("counter", "samples_dropped", "", "Samples that will never be on the bus.", _REASON),
     _own("gauge", "streams_detached", "", "Streams that wait for their client to come back."),
-    _own("counter", "streams_resumed", "", "Streams that were resumed, by where they had been.", Label("place", frozenset({"here", "elsewhere"}))),
+    _own("counter", "streams_resumed", "", "Streams that were resumed, by where they had been.", _PLACE),
     _own("counter", "streams_replaced", "", "Streams a newer connection took over."),
     _own("counter", "streams_moved", "", "Streams that were handed on at a shutdown."),
-    _own("counter", "resumes_refused", "", "Resume tokens that could not be used, by error code.", Label("code")),
-    _own("counter", "frames_fenced", "", "Frames that came from a connection whose stream was over; not taken."),
+    _own("counter", "resumes_refused", "", "Resume tokens that could not be used, by error code.", _CODE),
+    _own("counter", "frames_fenced", "", "Frames of a connection whose stream was over; not taken."),
     # --- connections
     _own("gauge", "connections", "", "Connections that are open.", _TRANSPORT),
     _own("counter", "connections_opened", "", "Connections that were opened.", _TRANSPORT),
     _own("counter", "connections_refused", "", "Connections that were refused, by error code.", _CODE),
+    _own("counter", "accept_pauses", "", "Times a port was left alone, since nothing could be accepted."),
     _own("counter", "close_codes", "", "WebSockets that ended, by close code.", Label("code", _CLOSE_CODES)),
     _own("counter", "streams_paced", "", "Times a stream was not read for a while, being too fast."),
     _own("counter", "acks_sent", "", "Acknowledgements sent to peers."),
