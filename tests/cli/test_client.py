@@ -5,9 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.case import TestCase
-from voiceingest.cli.client import Identity, IngestClient, Refused
+from voiceingest.cli import client as client_module
+from voiceingest.cli import session as session_module
+from voiceingest.cli.client import Endurance, IngestClient
 from voiceingest.cli.failures import ConnectionFailed, Exit, UsageFailed
+from voiceingest.cli.link import Refused
 from voiceingest.cli.minting import tls_pair
+from voiceingest.cli.session import Identity
 from voiceingest.cli.target import Trust, parse_target
 
 from .program import coroutine
@@ -187,6 +191,196 @@ class SessionTests(ClientCase):
         self.assertTrue(await client.room(10))
         await client.stop(10)
         self.assertTrue(client.tally.complete)
+
+
+class ResumeTests(ClientCase):
+    """The stream goes on over several connections: every frame once, in order, at the far end."""
+
+    def resuming(self, server: Server, *, live: bool = True, **options: Any) -> IngestClient:
+        return self.client(server.url(), endurance=Endurance(resume=True, live=live), **options)
+
+    def starts(self, server: Server) -> list[dict[str, Any]]:
+        return [control for control in server.controls if control["event"] == "start"]
+
+    async def play(self, client: IngestClient, count: int, pause_s: float = 0.002) -> list[bytes]:
+        """Open, send, stop; the frames, each of them different."""
+        from twisted.internet.task import deferLater
+
+        frames = [b"%04d" % number for number in range(1, count + 1)]
+        await client.open()
+        for frame in frames:
+            await deferLater(self.reactor, pause_s)
+            if not await client.room():
+                break
+            client.send(frame)
+        await client.stop(5)
+        return frames
+
+    @coroutine
+    async def test_connections_that_are_lost(self) -> None:
+        server = await self.serve(Manners(resumable=True, lose_at=(7, 8, 23)))
+        client = self.resuming(server)
+        frames = await self.play(client, 40)
+        self.assertEqual(server.streams["call-1"], [frames])
+        self.assertTrue(client.tally.complete)
+        self.assertEqual((client.tally.sent_frames, client.tally.acked), (40, 40))
+        self.assertEqual((client.tally.resumes, client.tally.restarts), (3, 0))
+        assert client.ending is not None
+        self.assertEqual(client.ending.close_code, 1000)
+
+    @coroutine
+    async def test_closes_that_ask_to_come_back(self) -> None:
+        for code in (1001, 1011, 1012, 1013, 4408):
+            server = await self.serve(Manners(resumable=True, close_once_at=(5, code)))
+            client = self.resuming(server)
+            frames = await self.play(client, 12)
+            self.assertEqual((server.streams["call-1"], client.tally.resumes), ([frames], 1), code)
+
+    @coroutine
+    async def test_closes_that_do_not(self) -> None:
+        for code in (4400, 4401, 4403, 4409, 4429, 1009):
+            server = await self.serve(Manners(resumable=True, close_once_at=(5, code)))
+            client = self.resuming(server)
+            await self.play(client, 12)
+            assert client.ending is not None
+            self.assertEqual((client.ending.close_code, client.tally.resumes), (code, 0))
+
+    @coroutine
+    async def test_a_token_that_expired_is_replaced_where_it_can_be(self) -> None:
+        server = await self.serve(Manners(resumable=True, close_once_at=(5, 4401)))
+        client = self.resuming(server, renew=lambda: "new.to.ken")
+        frames = await self.play(client, 12)
+        self.assertEqual((server.streams["call-1"], client.tally.resumes), ([frames], 1))
+        tokens = [headers["authorization"] for headers in server.headers]
+        self.assertEqual(tokens, ["Bearer t.o.k", "Bearer new.to.ken"])
+
+    @coroutine
+    async def test_a_daemon_that_moves_its_streams(self) -> None:
+        server = await self.serve(Manners(resumable=True, move_at=9))
+        client = self.resuming(server)
+        frames = await self.play(client, 20)
+        self.assertEqual((server.streams["call-1"], client.tally.resumes), ([frames], 1))
+        self.assertEqual(self.starts(server)[1]["resume_token"], "token-moved")
+
+    @coroutine
+    async def test_a_daemon_that_was_killed_is_sent_what_it_had_not_acknowledged(self) -> None:
+        server = await self.serve(Manners(resumable=True, lose_at=(17,), forget_unacked=True))
+        client = self.resuming(server)
+        frames = await self.play(client, 30)
+        self.assertEqual((server.streams["call-1"], client.tally.acked), ([frames], 30))
+        acked = self.starts(server)[1]["acked"]
+        self.assertEqual([len(connection.frames) for connection in server.connections], [17, 30 - acked])
+
+    @coroutine
+    async def test_a_stream_that_is_over_begins_anew_and_says_so(self) -> None:
+        server = await self.serve(Manners(resumable=True, lose_at=(17,), resume_error="resume_expired"))
+        client = self.resuming(server)
+        frames = await self.play(client, 30)
+        first, second = server.streams["call-1"]
+        self.assertEqual((first, second), (frames[:17], frames[self.starts(server)[1]["acked"] :]))
+        self.assertEqual((client.tally.restarts, client.tally.resumes), (1, 0))
+        self.assertEqual(client.tally.errors[0][0], "resume_expired")
+        self.assertTrue(client.tally.complete)
+
+    @coroutine
+    async def test_what_could_not_be_kept_is_declared(self) -> None:
+        server = await self.serve(Manners(resumable=True, lose_at=(5,), deny_after=1, deny_count=2))
+        self.patch(session_module, "kept_bytes", lambda rate: 40)
+        client = self.resuming(server)
+        frames = await self.play(client, 60, 0.01)
+        (heard,) = server.streams["call-1"]
+        lost = [number for number, frame in enumerate(heard) if not frame]
+        self.assertEqual(client.tally.gap_frames, len(lost))
+        self.assertGreater(len(lost), 0)
+        kept = [frame for number, frame in enumerate(frames) if number not in lost]
+        self.assertEqual([frame for frame in heard if frame], kept)
+        self.assertEqual(client.tally.acked, 60 - len(lost))
+        self.assertFalse(client.tally.complete)
+
+    @coroutine
+    async def test_audio_that_can_wait_does(self) -> None:
+        server = await self.serve(Manners(resumable=True, lose_at=(5,), deny_after=1, deny_count=2))
+        self.patch(session_module, "kept_bytes", lambda rate: 100)
+        client = self.resuming(server, live=False)
+        frames = await self.play(client, 60)
+        self.assertEqual((server.streams["call-1"], client.tally.acked), ([frames], 60))
+
+    @coroutine
+    async def test_a_daemon_that_drains_is_asked_again(self) -> None:
+        server = await self.serve(Manners(resumable=True, deny_count=2))
+        client = self.resuming(server)
+        frames = await self.play(client, 3)
+        self.assertEqual((server.streams["call-1"], len(server.headers)), ([frames], 3))
+
+    @coroutine
+    async def test_a_line_that_breaks_before_the_stream_has_begun(self) -> None:
+        server = await self.serve_raw(b"")
+        client = self.resuming(server)
+        self.patch(client_module, "OPEN_AGAIN_COUNT", 1)
+        failed = await self.refusal(client, ConnectionFailed)
+        self.assertEqual((failed.reason, server.raw_count), ("lost", 2))
+
+    @coroutine
+    async def test_the_end_of_the_window_is_the_end(self) -> None:
+        manners = Manners(resumable=True, window_s=0.3, lose_at=(5,), deny_after=1, deny_count=10**6)
+        server = await self.serve(manners)
+        client = self.resuming(server)
+        begun_s = self.reactor.seconds()
+        await self.play(client, 8)
+        self.assertLess(self.reactor.seconds() - begun_s, 5)
+        assert client.gave_up is not None and client.ending is not None
+        self.assertIn("HTTP 503", client.gave_up.message)
+        self.assertEqual(client.ending.http_status, 503)
+
+    @coroutine
+    async def test_lost_between_stop_and_stopped(self) -> None:
+        server = await self.serve(Manners(resumable=True))
+        client = self.resuming(server)
+        await client.open()
+        client.send(b"0001")
+        client.break_link()
+        await client.stop(5)
+        self.assertTrue(client.tally.complete)
+        self.assertEqual(client.tally.resumes, 1)
+
+    @coroutine
+    async def test_the_answer_to_stop_is_lost(self) -> None:
+        server = await self.serve(Manners(resumable=True, lose_at_stop=True, resume_error="resume_expired"))
+        client = self.resuming(server)
+        frames = await self.play(client, 12)
+        self.assertEqual(server.streams["call-1"], [frames])
+        self.assertTrue(client.tally.unanswered)
+        self.assertEqual((client.gave_up, client.tally.restarts), (None, 0))
+        problem = client.tally.problem(client.ending)
+        assert problem is not None
+        self.assertIn("are not confirmed", problem.text)
+
+    @coroutine
+    async def test_an_abort_ends_the_attempts(self) -> None:
+        server = await self.serve(Manners(resumable=True, lose_at=(1,), deny_after=1, deny_count=10**6))
+        client = self.resuming(server)
+        await client.open()
+        client.send(b"0001")
+        self.reactor.callLater(0.3, client.abort)
+        await client.stop(5)
+        assert client.gave_up is not None
+
+    @coroutine
+    async def test_a_connection_that_stalls_is_left(self) -> None:
+        self.patch(client_module, "STALLED_S", 0.1)
+        server = await self.serve(Manners(resumable=True))
+        client = self.resuming(server)
+        await client.open()
+        server.connections[0].transport.pauseProducing()
+        for _ in range(400):
+            client.send(bytes(20000))
+        from twisted.internet.task import deferLater
+
+        await deferLater(self.reactor, 0.2)
+        client.send(b"last")
+        await client.stop(10)
+        self.assertEqual(client.tally.resumes, 1)
+        self.assertEqual(len(server.connections), 2)
 
 
 class RefusalTests(ClientCase):

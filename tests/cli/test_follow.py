@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -68,9 +70,51 @@ class FollowerTests(SynchronousTestCase):
 
     def test_events_of_streams_never_seen_change_nothing(self) -> None:
         follower = Follower()
-        for event in ("started", "stopped", "gap"):
+        for event in ("stopped", "gap", "resumed", "detached", "moved"):
             follower.event({"event": event, "tenant_id": "a", "interaction_id": "b"})
         self.assertEqual(len(follower), 0)
+
+    def say(self, follower: Follower, event: str, **fields: Any) -> None:
+        follower.event({"event": event, "tenant_id": "acme", "interaction_id": "call", **fields})
+
+    def test_the_first_frames_of_a_stream_whose_start_was_seen_can_be_missing(self) -> None:
+        follower = Follower()
+        self.say(follower, "started", epoch=5, sample_rate=8000)
+        self.assertEqual(follower.frame(frame(3), 0.0), Finding("gap", 1, 2))
+
+    def test_a_start_that_is_told_twice_begins_once(self) -> None:
+        follower = Follower()
+        self.say(follower, "started", epoch=5)
+        follower.frame(frame(1), 0.0)
+        self.say(follower, "started", epoch=5)
+        self.assertEqual(follower.frame(frame(1), 0.0), Finding("repeat", 1, 1))
+        self.say(follower, "started", epoch=6)
+        self.assertIsNone(follower.frame(frame(1), 0.0))
+
+    def test_frames_that_say_their_epoch(self) -> None:
+        follower = Follower()
+        self.assertIsNone(follower.frame(frame(7), 0.0, 5))
+        self.say(follower, "started", epoch=5)
+        self.assertEqual(follower.frame(frame(7), 0.0, 5), Finding("repeat", 7, 7))
+        self.assertEqual(follower.frame(frame(2), 0.0, 6), Finding("gap", 1, 1))
+        self.assertEqual(follower.frame(frame(8), 0.0, 5), Finding("late", 8, 8))
+        self.assertEqual((follower.late, follower.missing, follower.repeated), (1, 1, 1))
+        self.say(follower, "stopped", epoch=6)
+        self.assertEqual(follower.frame(frame(1), 0.0, 6), Finding("repeat", 1, 1))
+
+    def test_resuming_keeps_the_count(self) -> None:
+        follower = Follower()
+        self.say(follower, "started", epoch=5)
+        follower.frame(frame(1), 0.0)
+        self.say(follower, "detached", epoch=5, seq=1)
+        self.assertTrue(follower.newest(1)[0].away)
+        self.say(follower, "resumed", epoch=5, next_seq=2)
+        self.assertFalse(follower.newest(1)[0].away)
+        self.assertIsNone(follower.frame(frame(2), 0.0))
+        self.say(follower, "moved", epoch=5, seq=2)
+        self.assertTrue(follower.newest(1)[0].away)
+        self.say(follower, "gap", **{"epoch": 5, "from": 3, "to": 6, "reason": "client"})
+        self.assertEqual(follower.declared, 4)
 
     def test_the_stream_silent_longest_is_forgotten_first(self) -> None:
         self.patch(follow, "STREAMS_MAX_COUNT", 2)

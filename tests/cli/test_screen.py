@@ -61,8 +61,30 @@ class PipeTests(ScreenCase):
         )
         self.assertEqual(
             screen.summary(),
-            {"frames": 3, "events": 2, "streams": 1, "missing": 2, "repeated": 1, "unreadable": 0},
+            {
+                "frames": 3,
+                "events": 2,
+                "streams": 1,
+                "missing": 2,
+                "repeated": 1,
+                "late": 0,
+                "declared": 0,
+                "unreadable": 0,
+            },
         )
+
+    def test_the_events_of_a_stream_that_moves(self) -> None:
+        screen = self.screen()
+        for name, fields in (
+            ("started", {"epoch": 7, "sample_rate": 8000}),
+            ("moved", {"epoch": 7, "seq": 4}),
+            ("resumed", {"epoch": 7, "next_seq": 5}),
+            ("detached", {"epoch": 7, "seq": 4}),
+        ):
+            screen.message(event(name, **fields), 0.0)
+        told = [line.split()[1] for line in self.out.getvalue().splitlines()]
+        self.assertEqual(told, ["started", "moved", "resumed", "detached"])
+        self.assertIn("epoch=7 next_seq=5", self.out.getvalue())
 
     def test_filters(self) -> None:
         screen = self.screen(tenant_id="acme", interaction_id="call")

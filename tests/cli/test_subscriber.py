@@ -4,6 +4,7 @@ from typing import Any
 
 from tests.support.case import SynchronousTestCase
 from tests.support.servers import RedisServer, TlsFiles, tls_supported
+from voiceingest.cli import reading
 from voiceingest.cli import subscriber as subscriber_module
 from voiceingest.cli.failures import CommandFailed, ConnectionFailed, Exit
 from voiceingest.cli.running import Interrupt
@@ -97,7 +98,7 @@ class FollowTests(SubscriberCase):
     async def test_a_connection_that_breaks_is_made_again_and_it_is_said(self: Any) -> None:
         from twisted.internet.defer import ensureDeferred
 
-        self.patch(subscriber_module, "RETRY_FIRST_S", 0.05)
+        self.patch(reading, "RETRY_FIRST_S", 0.05)
         server = RedisServer(self)
         subscriber, received, said = self.subscriber(server.url())
         interrupt = Interrupt()
@@ -120,7 +121,7 @@ class FollowTests(SubscriberCase):
         from twisted.internet.defer import ensureDeferred
         from twisted.internet.task import deferLater
 
-        self.patch(subscriber_module, "RETRY_FIRST_S", 30.0)
+        self.patch(reading, "RETRY_FIRST_S", 30.0)
         server = RedisServer(self)
         subscriber, _, said = self.subscriber(server.url())
         interrupt = Interrupt()

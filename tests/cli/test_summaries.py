@@ -38,6 +38,18 @@ class SummaryTests(SynchronousTestCase):
             },
         )
 
+    def test_what_happened_on_the_way(self) -> None:
+        report = good()
+        report.tally.resumes, report.tally.restarts = 3, 1
+        report.tally.gap(4, 6)
+        rows = pairs([report, good()], 8000)
+        self.assertEqual(rows["resumed"], "3 times")
+        self.assertIn("1 times: the daemon would not go on", rows["began anew"])
+        self.assertEqual(rows["gaps"], "1, 3 frames declared lost")
+        told = document([report, good()], 8000)
+        self.assertEqual((told["resumes"], told["restarts"], told["gap_frames"]), (3, 1, 3))
+        self.assertEqual(told["per_stream"][0]["resumes"], 3)
+
     def test_many_streams(self) -> None:
         rows = pairs([good(), good("c"), bad()], 8000)
         self.assertEqual(rows["streams"], "2 of 3 without a fault")

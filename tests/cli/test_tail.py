@@ -8,8 +8,8 @@ from tests.support.daemon import Daemon
 from tests.support.servers import RedisServer
 from voiceingest.cli.failures import UsageFailed
 from voiceingest.cli.minting import rsa_pair
+from voiceingest.cli.readers import parse_redis
 from voiceingest.cli.speech import speak
-from voiceingest.cli.tail import parse_url
 from voiceingest.cli.wavfile import write_wav
 
 from .program import Program, ProgramCase, coroutine
@@ -141,7 +141,7 @@ class AloneTests(ProgramCase):
         there = self.mktemp_path()
         there.write_bytes(b"precious")
         for arguments, words in (
-            (("--url", "http://user:canary@h"), "redis, rediss, unix"),
+            (("--url", "http://user:canary@h"), "redis, rediss, unix, "),
             (("--record", there), "exists"),
             (("--for", "soon"), "length of time"),
             (("--count", "0"), "--count"),
@@ -156,6 +156,6 @@ class AloneTests(ProgramCase):
 class UrlTests(SynchronousTestCase):
     def test_a_url_that_is_none_is_told_without_being_repeated(self) -> None:
         with self.assertRaises(UsageFailed) as caught:
-            parse_url("redis://user:canary#1@h")
+            parse_redis("redis://user:canary#1@h")
         self.assertTrue(caught.exception.message.startswith("--url "))
         self.assertNotIn("canary", caught.exception.message)

@@ -62,6 +62,44 @@ class AckTests(SynchronousTestCase):
             before = tally.acked
 
 
+class ResumeTests(SynchronousTestCase):
+    def test_the_counts_of_another_process_begin_there(self) -> None:
+        tally = Tally(started={}, resumes=1)
+        for number in range(10):
+            tally.sent(960, float(number))
+        tally.finish({"seq": 10, "received": 4, "published": 4, "dropped": 0, "pending": 0})
+        self.assertEqual((tally.acked, tally.complete), (10, True))
+
+    def test_what_was_declared_is_not_confirmed(self) -> None:
+        tally = Tally(started={}, resumes=1)
+        for number in range(10):
+            tally.sent(960, float(number))
+        tally.gap(3, 5)
+        tally.ack(10, 10.0)
+        tally.finish({"seq": 10, "received": 4, "published": 4, "dropped": 0, "pending": 0})
+        self.assertEqual((tally.gaps, tally.gap_frames, tally.acked, tally.complete), (1, 3, 7, False))
+
+    def test_a_stream_that_begins_anew_is_numbered_from_1_and_counted_on(self) -> None:
+        tally = after(10)
+        tally.ack(8, 8.0)
+        tally.gap(2, 3)
+        tally.began_anew(8)
+        self.assertEqual((tally.acked, tally.acked_seq, tally.restarts), (6, 0, 1))
+        self.assertTrue(tally.ack(2, 10.0))
+        self.assertFalse(tally.ack(3, 10.0))
+        self.assertEqual((tally.acked, tally.acked_seq), (8, 2))
+        tally.finish({"seq": 2, "published": 2})
+        self.assertEqual((tally.acked, tally.sent_frames), (8, 10))
+
+    def test_an_error_of_the_last_connection_does_not_explain_this_one(self) -> None:
+        tally = after(1)
+        tally.error("idle_timeout", "x")
+        tally.connected()
+        problem = tally.problem(Ending(close_code=4429))
+        assert problem is not None
+        self.assertIn("Too much", problem.text)
+
+
 class VerdictTests(SynchronousTestCase):
     def test_complete(self) -> None:
         self.assertTrue(after(3, seq=3, published=3, dropped=0, pending=0).complete)

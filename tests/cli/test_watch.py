@@ -7,6 +7,7 @@ from twisted.internet.task import Clock
 from tests.support.case import SynchronousTestCase
 from voiceingest.cli.console import Console
 from voiceingest.cli.failures import UsageFailed
+from voiceingest.cli.reading import BusMessage
 from voiceingest.cli.screen import Screen
 from voiceingest.cli.watch import Watch
 
@@ -38,10 +39,10 @@ class WatchTests(SynchronousTestCase):
     def test_a_failure_ends_it_and_is_raised_at_the_end(self) -> None:
         watch = self.watch()
 
-        def full(payload: bytes, now_s: float) -> None:
+        def full(message: BusMessage, now_s: float) -> None:
             raise UsageFailed("the disk is full")
 
-        self.patch(self.screen, "message", full)
+        self.patch(self.screen, "heard", full)
         watch.message(frame(1))
         watch.message(frame(2))
         self.assertEqual(self.enough, ["enough"])

@@ -22,10 +22,10 @@ def percentile(ordered: Sequence[float], rank: float) -> float:
 
 
 class Latencies:
-    """The newest :data:`SAMPLES_MAX_COUNT` latencies, in seconds, and how many there have been."""
+    """The newest ``max_count`` latencies, in seconds, and how many there have been."""
 
-    def __init__(self, seconds: Iterable[float] = ()) -> None:
-        self._samples: deque[float] = deque(maxlen=SAMPLES_MAX_COUNT)
+    def __init__(self, seconds: Iterable[float] = (), *, max_count: int | None = None) -> None:
+        self._samples: deque[float] = deque(maxlen=max_count or SAMPLES_MAX_COUNT)
         self.count = 0
         for value in seconds:
             self.observe(value)
@@ -40,12 +40,12 @@ class Latencies:
         self._samples.extend(other._samples)
         self.count += other.count
 
-    def summary_ms(self) -> dict[str, float]:
-        """``p50``, ``p95``, ``p99`` and ``max`` in milliseconds; empty when nothing was measured."""
+    def summary_ms(self, ranks: Sequence[float] = RANKS) -> dict[str, float]:
+        """Such as ``p50``, ``p95``, ``p99``, and ``max``, in ms; empty when nothing was measured."""
         ordered = sorted(self._samples)
         if not ordered:
             return {}
-        found = {f"p{rank}": round(percentile(ordered, rank) * 1000, 2) for rank in RANKS}
+        found = {f"p{rank}": round(percentile(ordered, rank) * 1000, 2) for rank in ranks}
         found["max"] = round(ordered[-1] * 1000, 2)
         return found
 

@@ -8,11 +8,11 @@ from typing import Any, Final
 from rich.table import Column, Table
 from rich.text import Text
 
-from ..errors import PeerError
-from ..wire.envelope import FrameMessage, decode_event, decode_frame
+from ..wire.envelope import FrameMessage
 from .console import Console, printable, show
 from .follow import Finding, Followed, Follower
 from .meter import bar, peak_dbfs, rms_dbfs
+from .reading import BusMessage, read_json
 from .recorder import Recorder
 
 ROWS_MAX_COUNT: Final = 12
@@ -51,26 +51,31 @@ class Screen:
     # --- what comes
 
     def message(self, payload: bytes, now_s: float) -> None:
-        """One message of the bus, frame or event."""
-        try:
-            frame = decode_frame(payload)
-        except PeerError:
-            self._event(payload)
-            return
-        if self._wanted(frame.tenant_id, frame.interaction_id):
-            self._frame(frame, now_s)
+        """One message as it is on pub/sub, frame or event."""
+        self.heard(read_json(payload), now_s)
+
+    def heard(self, message: BusMessage, now_s: float) -> None:
+        """One message of any bus."""
+        frame = message.frame
+        if frame is not None:
+            if self._wanted(frame.tenant_id, frame.interaction_id):
+                self._frame(frame, now_s, message.epoch)
+        elif message.event is not None:
+            self._event(message.event)
+        else:
+            self._odd()
 
     def _wanted(self, tenant_id: str, interaction_id: str) -> bool:
         return self._tenant_id in (None, tenant_id) and self._interaction_id in (None, interaction_id)
 
-    def _frame(self, frame: FrameMessage, now_s: float) -> None:
-        finding = self.follower.frame(frame, now_s)
+    def _frame(self, frame: FrameMessage, now_s: float, epoch: int | None) -> None:
+        finding = self.follower.frame(frame, now_s, epoch)
         if finding is not None:
             self._finding(frame, finding)
-        if self._recorder is not None and (finding is None or finding.kind != "repeat"):
+        if self._recorder is not None and (finding is None or finding.kind == "gap"):
             self._recorder.frame(frame)
         if self._console.json_output:
-            self._console.document(_frame_document(frame))
+            self._console.document(_frame_document(frame, epoch))
         elif self._live is None:
             self._console.say(_frame_line(frame))
 
@@ -79,7 +84,7 @@ class Screen:
         if finding.kind == "gap":
             text = f"gap     {_who(frame)} seq={finding.from_seq}..{finding.to_seq} missing={count}"
         else:
-            text = f"repeat  {_who(frame)} seq={finding.from_seq}"
+            text = f"{finding.kind:<7} {_who(frame)} seq={finding.from_seq}"
         self._line(text, "bold red")
         self._console.document(
             {
@@ -91,16 +96,12 @@ class Screen:
             }
         )
 
-    def _event(self, payload: bytes) -> None:
-        try:
-            fields = decode_event(payload)
-        except PeerError:
-            self.unreadable += 1
-            if self.unreadable == 1:
-                self._console.note(
-                    "a message is neither a frame nor an event; more of these are only counted"
-                )
-            return
+    def _odd(self) -> None:
+        self.unreadable += 1
+        if self.unreadable == 1:
+            self._console.note("a message is neither a frame nor an event; more of these are only counted")
+
+    def _event(self, fields: dict[str, Any]) -> None:
         if not self._wanted(fields["tenant_id"], fields["interaction_id"]):
             return
         self.events += 1
@@ -148,6 +149,8 @@ class Screen:
             "streams": len(self.follower) + self.follower.forgotten,
             "missing": self.follower.missing,
             "repeated": self.follower.repeated,
+            "late": self.follower.late,
+            "declared": self.follower.declared,
             "unreadable": self.unreadable,
         }
 
@@ -163,11 +166,13 @@ def _frame_line(frame: FrameMessage) -> str:
     )
 
 
-def _frame_document(frame: FrameMessage) -> dict[str, Any]:
+def _frame_document(frame: FrameMessage, epoch: int | None) -> dict[str, Any]:
+    known = {} if epoch is None else {"epoch": epoch}
     return {
         "type": "frame",
         "tenant_id": frame.tenant_id,
         "interaction_id": frame.interaction_id,
+        **known,
         "seq": frame.seq,
         "timestamp_ms": frame.timestamp_ms,
         "sample_rate": frame.sample_rate,
@@ -186,8 +191,10 @@ def _event_line(fields: dict[str, Any]) -> str:
 def _row(stream: Followed, now_s: float) -> tuple[Text, ...]:
     quiet = stream.stopped or now_s - stream.last_s > QUIET_S
     level = rms_dbfs(b"" if quiet else stream.last_audio, METER_STEP)
-    state = "stopped" if stream.stopped else "quiet" if quiet else f"{level:5.1f} dBFS"
+    words = ((stream.stopped, "stopped"), (stream.away, "away"), (quiet, "quiet"))
+    state = next((word for holds, word in words if holds), f"{level:5.1f} dBFS")
     odd = [f"{stream.missing} missing"] if stream.missing else []
+    odd += [f"{stream.declared} declared lost"] if stream.declared else []
     odd += [f"{stream.repeated} repeated"] if stream.repeated else []
     return (
         Text(printable(stream.interaction_id), style="bold"),

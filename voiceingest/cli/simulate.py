@@ -84,6 +84,12 @@ WS_URL=ws://localhost:8080 JWT_TOKEN=... voiceingest simulate ingest call.pcm --
 )
 @click.option("--fast", is_flag=True, help="As fast as the server takes, not in real time.")
 @click.option(
+    "--resume/--no-resume",
+    default=True,
+    show_default=True,
+    help="Go on with the stream on a new connection when the old one is lost.",
+)
+@click.option(
     "--ca",
     type=click.Path(dir_okay=False, path_type=Path),
     help="Trust the authorities (PEM) in this file instead.",
@@ -96,7 +102,8 @@ def ingest(json_output: bool, **chosen: Any) -> None:
     """Stream FILE (.wav, or raw 16-bit PCM), a tone, or made-up speech to /v1/ingest.
 
     In real time and in step with the clock; Ctrl-C stops the stream in the ordinary way and waits
-    for the last frames to be confirmed.
+    for the last frames to be confirmed. Frames are kept until then: when the connection is lost, or
+    the daemon moves its streams elsewhere, the stream goes on where it stood.
     """
     console = Console(json_output=json_output)
     recording = choose_recording(
@@ -151,6 +158,7 @@ def _plan(
         frame_s=0.0 if chosen["fast"] else chosen["frame_ms"] / 1000,
         token=token_of,
         renewable=chosen["key_path"] is not None,
+        resume=chosen["resume"],
     )
 
 

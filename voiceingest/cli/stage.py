@@ -6,7 +6,7 @@ import socket
 import tempfile
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -51,11 +51,23 @@ class LogLines:
 
 
 class Stage:
-    """One daemon: TLS on a free port, memory bus, a key pair. Use ``up`` and then ``down``."""
+    """One daemon: TLS on a free port, memory bus, a key pair. Use ``up`` and then ``down``.
 
-    def __init__(self, reactor: Any, tenant_id: str) -> None:
+    ``secure`` false: without TLS. ``overrides`` are settings on top.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        tenant_id: str,
+        *,
+        secure: bool = True,
+        overrides: Mapping[str, Any] | None = None,
+    ) -> None:
         self._reactor = reactor
         self._tenant_id = tenant_id
+        self._secure = secure
+        self._overrides = overrides or {}
         self._folder = tempfile.TemporaryDirectory(prefix="voiceingest-demo-")
         self._signer: Signer | None = None
         self._service: IService | None = None
@@ -72,7 +84,7 @@ class Stage:
     @property
     def target(self) -> Target:
         """Where a client connects."""
-        return Target(True, HOST, self.port, "/v1/ingest")
+        return Target(self._secure, HOST, self.port, "/v1/ingest")
 
     @property
     def trust(self) -> Trust:
@@ -135,13 +147,14 @@ class Stage:
         self.ca_path.write_bytes(tls.public_pem)
         return Settings.model_validate(
             {
-                "listen": (f"ssl:{self.port}:interface={HOST}",),
+                "listen": (f"{'ssl' if self._secure else 'tcp'}:{self.port}:interface={HOST}",),
                 "admin": f"tcp:{self.admin_port}:interface={HOST}",
                 "ssl_key_path": key_path,
                 "ssl_cert_path": self.ca_path,
                 "jwt_public_key": keys.public_pem.decode(),
                 "publish_url": "memory://",
                 "environment": "demo",
+                **self._overrides,
             }
         )
 

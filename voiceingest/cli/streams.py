@@ -9,10 +9,11 @@ from typing import Any, Final
 from twisted.internet.defer import Deferred, DeferredSemaphore, ensureDeferred, gatherResults
 from twisted.internet.task import deferLater
 
-from .client import Identity, IngestClient
+from .client import Endurance, IngestClient
 from .failures import CommandFailed, Exit
 from .pacing import Pace
 from .running import Interrupt
+from .session import Identity
 from .tally import Tally
 from .target import Target, Trust
 
@@ -35,6 +36,7 @@ class Plan:
     frame_s: float
     token: Callable[[str], str | None] = field(repr=False)
     renewable: bool = False
+    resume: bool = True
 
 
 @dataclass(slots=True)
@@ -62,7 +64,9 @@ class Stream:
         self._reactor = reactor
         self._plan = plan
         self._interrupt = interrupt
+        self._begun_s = 0.0
         self.interaction_id = interaction_id
+        self.report = StreamReport(interaction_id, Tally())
         self.client: IngestClient | None = None
 
     async def run(
@@ -74,20 +78,31 @@ class Stream:
         progress: Progress | None = None,
     ) -> StreamReport:
         """Open, send ``frames`` in step, stop. ``lag_s`` moves the beats of one stream against another's."""
-        tally = Tally()
-        report = StreamReport(self.interaction_id, tally)
+        client = await self.open(gate)
+        if client is not None:
+            await self._send(client, frames, self._begun_s + lag_s, progress)
+        return await self.stop()
+
+    async def open(self, gate: DeferredSemaphore) -> IngestClient | None:
+        """Begin the stream; ``None`` when it cannot be."""
         try:
-            client = self._client()
-            report.tally = tally = client.tally
+            self.client = client = self._client()
+            self.report.tally = client.tally
             await gate.run(lambda: ensureDeferred(client.open()))
-            begun_s = self._reactor.seconds()
-            await self._send(client, frames, begun_s + lag_s, progress)
-            await client.stop(STOP_TIMEOUT_S)
-            report.seconds = self._reactor.seconds() - begun_s
         except CommandFailed as failed:
+            report = self.report
             report.failure, report.hint, report.exit_code = failed.message, failed.hint, failed.exit_code
-        self._conclude(report)
-        return report
+            return None
+        self._begun_s = self._reactor.seconds()
+        return client
+
+    async def stop(self) -> StreamReport:
+        """Stop the stream, where it began, and say how it went."""
+        if self.client is not None and self.report.failure is None:
+            await self.client.stop(STOP_TIMEOUT_S)
+            self.report.seconds = self._reactor.seconds() - self._begun_s
+        self._conclude(self.report)
+        return self.report
 
     def _client(self) -> IngestClient:
         plan = self._plan
@@ -96,15 +111,15 @@ class Stream:
         def renew() -> str:
             return plan.token(self.interaction_id) or ""
 
-        self.client = IngestClient(
+        return IngestClient(
             self._reactor,
             plan.target,
             identity,
             plan.token(self.interaction_id),
             trust=plan.trust,
             renew=renew if plan.renewable else None,
+            endurance=Endurance(resume=plan.resume, live=plan.frame_s > 0),
         )
-        return self.client
 
     async def _send(
         self, client: IngestClient, frames: Iterable[bytes], start_s: float, progress: Progress | None
@@ -131,6 +146,10 @@ class Stream:
         ending = client.ending
         if ending is not None:
             report.close_code, report.http_status = ending.close_code, ending.http_status
+        if report.failure is None and client.gave_up is not None:
+            gave_up = client.gave_up
+            report.failure = f"the connection was lost and the stream could not go on: {gave_up.message}"
+            report.hint, report.exit_code = gave_up.hint, gave_up.exit_code
         meaning = report.tally.problem(ending)
         if report.failure is None and meaning is not None:
             report.failure, report.hint, report.exit_code = meaning.text, meaning.hint or None, Exit.REFUSED

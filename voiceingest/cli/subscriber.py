@@ -1,4 +1,4 @@
-"""Listening to channels of a Redis: one connection on txredisapi, made again when it breaks."""
+"""Reading the channels of a Redis (pub/sub): one connection on txredisapi, made again when it breaks."""
 
 from __future__ import annotations
 
@@ -10,22 +10,17 @@ import txredisapi
 from OpenSSL import SSL
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.defer import TimeoutError as OutOfTime
-from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint, wrapClientTLS
 from twisted.internet.error import ConnectError, ConnectingCancelledError, ConnectionClosed
 from twisted.internet.error import TimeoutError as ConnectTimeout
-from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.protocol import Factory
-from twisted.internet.task import deferLater
 
 from ..publishers.redis_url import RedisUrl
-from .failures import CommandFailed, ConnectionFailed, Exit
-from .running import Interrupt
-from .target import CONNECT_TIMEOUT_S, Trust, client_tls, connection_failed
+from .failures import CommandFailed, Exit
+from .reading import Reader, Say
+from .redis_place import RedisPlace, SentinelLogin
+from .target import CONNECT_TIMEOUT_S, Trust, connection_failed
 
-Received = Callable[[bytes, bytes], None]
-
-RETRY_FIRST_S: Final = 0.5
-RETRY_MAX_S: Final = 5.0
+Heard = Callable[[bytes, bytes], None]
 
 _PLACEHOLDER: Final = re.compile(r"{(?:tenant_id|interaction_id)}")
 _GLOB: Final = re.compile(r"([*?\[\]\\])")
@@ -54,7 +49,7 @@ def pattern_of(
 class _Subscription(txredisapi.SubscriberProtocol):  # type: ignore[misc]
     """txredisapi's side: hooks that tell the subscriber."""
 
-    def __init__(self, url: RedisUrl, received: Received) -> None:
+    def __init__(self, url: RedisUrl, received: Heard) -> None:
         super().__init__(
             charset=None,
             convertNumbers=False,
@@ -80,7 +75,7 @@ class _SubscriptionFactory(Factory):
     noisy = False
     isLazy = False
 
-    def __init__(self, url: RedisUrl, received: Received) -> None:
+    def __init__(self, url: RedisUrl, received: Heard) -> None:
         self._url = url
         self._received = received
         self.refusal: str | None = None
@@ -99,7 +94,7 @@ class _SubscriptionFactory(Factory):
         self.refusal = "database" if "dbid" in why else "password"
 
 
-class Subscriber:
+class Subscriber(Reader):
     """Delivers every message of some channels to ``received(channel, payload)``."""
 
     def __init__(
@@ -107,83 +102,54 @@ class Subscriber:
         reactor: Any,
         url: RedisUrl,
         channels: list[tuple[str, bool]],
-        received: Received,
+        received: Heard,
         trust: Trust,
-        say: Callable[[str], None],
+        say: Say,
+        login: SentinelLogin = (None, None),
     ) -> None:
-        """``channels`` are names, and whether each is a pattern; ``say`` tells of breaks."""
-        self._reactor = reactor
+        """``channels`` are names, and whether each is a pattern. Raises: ``UsageFailed``."""
+        super().__init__(reactor, say)
         self._url = url
         self._channels = channels
         self._received = received
-        self._trust = trust
-        self._say = say
+        self._place = RedisPlace(reactor, url, trust, self._hang_up, login)
         self._protocol: _Subscription | None = None
-        self._busy: Deferred[Any] | None = None
-        self._stopped = False
-        self.reconnects = 0
 
     @property
     def label(self) -> str:
         """Where the server is, without how to be let in."""
-        return self._url.path or f"{self._url.host}:{self._url.port}"
+        return self._place.label
 
-    async def follow(self, interrupt: Interrupt) -> None:
-        """Listen until ``stop`` or an interrupt.
-
-        Raises: ``CommandFailed`` when the first connection cannot be made, or one is refused; a
-        connection that breaks later is made again.
-        """
-        interrupt.when().addCallback(lambda _: self.stop())
-        delay_s = RETRY_FIRST_S
-        connected = False
-        while not self._stopped:
-            try:
-                await self._listen()
-                connected, delay_s = True, RETRY_FIRST_S
-            except ConnectionFailed as failed:
-                if not connected and not self._stopped:
-                    raise
-                delay_s = min(RETRY_MAX_S, delay_s * 2)
-                self._note(failed.message)
-            await self._pause(delay_s)
-
-    def stop(self) -> None:
-        """Listen no more."""
-        self._stopped = True
+    def _hang_up(self) -> None:
         if self._protocol is not None:
             self._protocol.transport.abortConnection()
-        if self._busy is not None:
-            self._busy.cancel()
+
+    async def _close(self) -> None:
+        await self._place.close()
 
     async def _listen(self) -> None:
         """One connection, from the first byte to the last."""
         factory = _SubscriptionFactory(self._url, self._received)
         try:
-            connecting: Deferred[Any] = self._endpoint().connect(factory)
-            self._busy = connecting
-            protocol: _Subscription = await connecting
-        except (ConnectError, ConnectingCancelledError, OSError) as problem:
-            raise connection_failed(problem, self.label) from problem
-        except CancelledError:
+            far_end = await self._place.endpoint()
             if self._stopped:
                 return
-            raise
-        finally:
-            self._busy = None
+            protocol: _Subscription | None = await self._wait(far_end.connect(factory))
+        except (ConnectError, ConnectingCancelledError, OSError) as problem:
+            raise connection_failed(problem, self.label) from problem
+        if protocol is None:
+            return
         self._protocol = protocol
         try:
             await self._subscribe(factory, protocol)
+            self._is_ready()
             broken = await protocol.lost
         finally:
             self._protocol = None
         if broken is not None and not isinstance(broken, (ConnectionClosed, SSL.Error)):
             # Not the line broke but whoever was told of a message: a mistake of ours.
             raise broken
-        if not self._stopped:
-            self.reconnects += 1
-            why = type(broken).__name__
-            self._note(f"the connection to {self.label} broke ({why}): messages may be missing")
+        self._broke(type(broken).__name__)
 
     async def _subscribe(self, factory: _SubscriptionFactory, protocol: _Subscription) -> None:
         ready = protocol.whenConnected()
@@ -229,28 +195,6 @@ class Subscriber:
         if isinstance(problem, OutOfTime):
             raise connection_failed(ConnectTimeout(), self.label) from problem
         raise connection_failed(await protocol.lost, self.label) from problem
-
-    def _endpoint(self) -> IStreamClientEndpoint:
-        if self._url.path:
-            return UNIXClientEndpoint(self._reactor, self._url.path, timeout=CONNECT_TIMEOUT_S)
-        plain = HostnameEndpoint(self._reactor, self._url.host, self._url.port, timeout=CONNECT_TIMEOUT_S)
-        return wrapClientTLS(client_tls(self._url.host, self._trust), plain) if self._url.tls else plain
-
-    async def _pause(self, seconds: float) -> None:
-        if self._stopped:
-            return
-        self._busy = deferLater(self._reactor, seconds)
-        try:
-            await self._busy
-        except CancelledError:
-            if not self._stopped:
-                raise
-        finally:
-            self._busy = None
-
-    def _note(self, text: str) -> None:
-        if not self._stopped:
-            self._say(text)
 
 
 def _cancel(value: BaseException | None, waiting: Deferred[Any]) -> BaseException | None:

@@ -52,6 +52,9 @@ def _totals(reports: list[StreamReport]) -> dict[str, Any]:
         "confirmed_frames": sum(tally.acked for tally in tallies),
         "acks": sum(tally.acks for tally in tallies),
         "gaps": sum(tally.gaps for tally in tallies),
+        "gap_frames": sum(tally.gap_frames for tally in tallies),
+        "resumes": sum(tally.resumes for tally in tallies),
+        "restarts": sum(tally.restarts for tally in tallies),
         "late_max_ms": round(max((tally.late_max_s for tally in tallies), default=0.0) * 1000, 1),
         "seconds": round(max((report.seconds for report in reports), default=0.0), 3),
     }
@@ -64,6 +67,8 @@ def _one(report: StreamReport) -> dict[str, Any]:
         "ok": report.failure is None,
         "sent_frames": tally.sent_frames,
         "confirmed_frames": tally.acked,
+        "resumes": tally.resumes,
+        "restarts": tally.restarts,
         "stopped": tally.stopped,
         "close_code": report.close_code,
         "http_status": report.http_status,
@@ -85,7 +90,11 @@ def pairs(reports: list[StreamReport], sample_rate: int) -> dict[str, str]:
     rows["confirmed"] = f"{totals['confirmed_frames']} frames in {totals['acks']} acks"
     rows["ack latency"] = in_words(latencies_of(reports).summary_ms())
     if totals["gaps"]:
-        rows["gaps"] = str(totals["gaps"])
+        rows["gaps"] = f"{totals['gaps']}, {totals['gap_frames']} frames declared lost"
+    if totals["resumes"]:
+        rows["resumed"] = f"{totals['resumes']} times"
+    if totals["restarts"]:
+        rows["began anew"] = f"{totals['restarts']} times: the daemon would not go on with the old stream"
     rows["closed"] = _closings(reports)
     return rows
 

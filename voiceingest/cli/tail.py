@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from ..errors import SettingsError
 from .console import Console
 from .failures import Exit, UsageFailed
 from .options import duration, epilog, json_option
 
 if TYPE_CHECKING:
-    from ..publishers.redis_url import RedisUrl
+    from .readers import Wish
+    from .reading import BusMessage
     from .recorder import Recorder
     from .running import Interrupt
     from .screen import Screen
@@ -27,29 +29,37 @@ DEFAULT_URL: Final = "redis://localhost:6379"
         """voiceingest tail --url redis://localhost:6379
 voiceingest tail --interaction call-7 --record call.wav
 voiceingest tail --url rediss://user:password@redis.example.com --ca ca.pem --json
-voiceingest tail --channel 'audio:frames:{tenant_id}' --count 100 --for 30s""",
+voiceingest tail --url redis-streams+sentinel://s1,s2,s3/mymaster --from-start
+voiceingest tail --url nats://localhost:4222 --count 100 --for 30s""",
         *Exit,
     )
 )
 @click.option(
-    "--url", envvar="REDIS_URL", default=DEFAULT_URL, show_default=True, show_envvar=True, help="The Redis."
+    "--url",
+    envvar=["PUBLISH_URL", "REDIS_URL"],
+    default=DEFAULT_URL,
+    show_default=True,
+    show_envvar=True,
+    help="The bus: that of the daemon's PUBLISH_URL.",
 )
 @click.option(
     "--channel",
-    envvar="REDIS_CHANNEL",
-    default="audio:frames",
-    show_default=True,
-    show_envvar=True,
-    help="Channel of the frames, or its template: what is in braces and not given matches anything.",
+    help="Channel, stream or subject of the frames, or its template: what is in braces and not given"
+    " matches anything.  [env var: REDIS_CHANNEL, with NATS NATS_SUBJECT]",
 )
 @click.option(
     "--events-channel",
-    envvar="REDIS_EVENTS_CHANNEL",
-    default="audio:events",
+    help="The same of the events.  [env var: REDIS_EVENTS_CHANNEL, with NATS NATS_EVENTS_SUBJECT]",
+)
+@click.option(
+    "--nats-stream",
+    envvar="NATS_STREAM",
+    default="VOICEINGEST",
     show_default=True,
     show_envvar=True,
-    help="Channel of the events, or its template.",
+    help="With NATS: the JetStream stream.",
 )
+@click.option("--from-start", is_flag=True, help="Not only what comes, all that is kept (not with pub/sub).")
 @click.option("--tenant", help="Only streams of this tenant.")
 @click.option("--interaction", help="Only this stream.")
 @click.option(
@@ -69,28 +79,38 @@ voiceingest tail --channel 'audio:frames:{tenant_id}' --count 100 --for 30s""",
 )
 @click.option(
     "--ca",
-    envvar="REDIS_CA_PATH",
+    envvar=["REDIS_CA_PATH", "NATS_CA_PATH"],
+    show_envvar=True,
     type=click.Path(dir_okay=False, path_type=Path),
-    help="For rediss: trust the authorities (PEM) in this file instead.",
+    help="With TLS: trust the authorities (PEM) in this file instead.",
+)
+@click.option(
+    "--credentials",
+    envvar="NATS_CREDENTIALS_PATH",
+    show_envvar=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="With NATS: credentials file.",
 )
 @click.option(
     "--insecure", is_flag=True, help="Do not look at the server's certificate. For trying out only."
 )
 @json_option
 def tail(json_output: bool, **chosen: Any) -> None:
-    """Show frames and events of a Redis as they come.
+    """Show frames and events of a bus as they come.
 
     At a terminal a level meter for each stream, in a pipe one line for each frame. A number that is
-    missing or comes twice is said. Ctrl-C ends it and completes the recordings.
+    missing or comes twice is said. Ctrl-C ends it and completes the recordings. Redis pub/sub, Redis
+    Streams, both also by way of sentinels, and NATS JetStream are read; passwords of sentinels come
+    from REDIS_SENTINEL_USERNAME and REDIS_SENTINEL_PASSWORD.
     """
     from .recorder import Recorder
 
     console = Console(json_output=json_output)
-    url = parse_url(chosen["url"])
+    wish = wish_of(chosen, os.environ)
     recorder = Recorder(chosen["record"], force=chosen["force"]) if chosen["record"] else None
 
     async def work(reactor: Any, interrupt: Interrupt) -> Screen:
-        return await follow(reactor, interrupt, console, url, recorder, chosen)
+        return await follow(reactor, interrupt, console, wish, recorder, chosen)
 
     from .running import run
 
@@ -102,48 +122,58 @@ def tail(json_output: bool, **chosen: Any) -> None:
     _conclude(console, screen, recorder, chosen["count"])
 
 
-def parse_url(text: str) -> RedisUrl:
-    """A Redis URL. Raises: ``UsageFailed``, which repeats nothing of it."""
-    from ..publishers.redis_url import parse_redis_url
+def wish_of(chosen: dict[str, Any], environ: Mapping[str, str]) -> Wish:
+    """What is to be read, from the options and the environment. Raises: ``UsageFailed``."""
+    from .readers import READERS, Wish
+    from .target import Trust
 
-    try:
-        return parse_redis_url(text)
-    except SettingsError as wrong:
-        problem = wrong.problems[0].partition(": ")[2]
-        raise UsageFailed(f"--url {problem}", hint="redis[s]://[user:password@]host[:port][/db]") from None
+    scheme = chosen["url"].partition("://")[0]
+    if scheme not in READERS:
+        if scheme == "memory":
+            raise UsageFailed("memory:// is heard inside the daemon only", hint="voiceingest demo shows it")
+        raise UsageFailed(f"--url begins with one of {', '.join(READERS)}", hint=f"such as {DEFAULT_URL}")
+    names = ("NATS_SUBJECT", "NATS_EVENTS_SUBJECT")
+    if not scheme.startswith("nats"):
+        names = ("REDIS_CHANNEL", "REDIS_EVENTS_CHANNEL")
+    return Wish(
+        chosen["url"],
+        (chosen["channel"] or environ.get(names[0]), chosen["events_channel"] or environ.get(names[1])),
+        tenant_id=chosen.get("tenant"),
+        interaction_id=chosen.get("interaction"),
+        from_start=chosen.get("from_start", False),
+        trust=Trust(chosen["ca"], chosen["insecure"]),
+        sentinel_login=(environ.get("REDIS_SENTINEL_USERNAME"), environ.get("REDIS_SENTINEL_PASSWORD")),
+        nats_stream=chosen["nats_stream"],
+        nats_credentials=chosen["credentials"],
+    )
 
 
 async def follow(
     reactor: Any,
     interrupt: Interrupt,
     console: Console,
-    url: RedisUrl,
+    wish: Wish,
     recorder: Recorder | None,
     chosen: dict[str, Any],
 ) -> Screen:
     """Show what comes until it is enough."""
+    from .readers import open_reader
     from .screen import Screen
-    from .subscriber import Subscriber, pattern_of
-    from .target import Trust
     from .watch import Watch
 
-    tenant_id, interaction_id = chosen["tenant"], chosen["interaction"]
-    templates = dict.fromkeys((chosen["channel"], chosen["events_channel"]))
-    channels = [pattern_of(template, tenant_id, interaction_id) for template in templates]
-    trust = Trust(chosen["ca"], chosen["insecure"])
-    subscriber = Subscriber(
-        reactor, url, channels, lambda _, payload: watch.message(payload), trust, console.note
-    )
-    console.when_closed = subscriber.stop
+    def received(message: BusMessage) -> None:
+        watch.heard(message)
+
+    reader, names = open_reader(reactor, wish, received, console.note)
+    console.when_closed = reader.stop
     if console.is_terminal:
-        names = ", ".join(name for name, _ in channels)
-        console.note(f"listening to {names} at {subscriber.label}; Ctrl-C ends", style="dim")
-    screen = Screen(console, tenant_id=tenant_id, interaction_id=interaction_id, recorder=recorder)
-    watch = Watch(reactor, screen, subscriber.stop, chosen["count"])
+        console.note(f"listening to {', '.join(names)} at {reader.label}; Ctrl-C ends", style="dim")
+    screen = Screen(console, tenant_id=wish.tenant_id, interaction_id=wish.interaction_id, recorder=recorder)
+    watch = Watch(reactor, screen, reader.stop, chosen["count"])
     watch.begin()
-    timer = reactor.callLater(chosen["for_s"], subscriber.stop) if chosen["for_s"] else None
+    timer = reactor.callLater(chosen["for_s"], reader.stop) if chosen["for_s"] else None
     try:
-        await subscriber.follow(interrupt)
+        await reader.follow(interrupt)
     finally:
         if timer is not None and timer.active():
             timer.cancel()

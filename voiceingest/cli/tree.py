@@ -18,6 +18,7 @@ COMMANDS: Final = {
     "demo": "demo:demo",
     "simulate": "simulate:simulate",
     "tail": "tail:tail",
+    "bench": "bench:bench",
     "keygen": "keys:keygen",
     "token": "tokens:token",
     "check-config": "configcmd:check_config",
@@ -60,7 +61,8 @@ class Tree(click.Group):
         """voiceingest demo
 voiceingest keygen --out keys && voiceingest token mint --key keys/private.pem --tenant acme
 voiceingest simulate ingest call.wav --url wss://localhost:8443/v1/ingest --key keys/private.pem
-voiceingest tail --url redis://localhost:6379""",
+voiceingest tail --url redis://localhost:6379
+voiceingest bench --self""",
         *Exit,
     ),
 )

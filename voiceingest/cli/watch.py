@@ -8,6 +8,7 @@ from typing import Any
 from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
 
+from .reading import BusMessage, read_json
 from .screen import REDRAWS_PER_S, Screen
 
 
@@ -32,11 +33,15 @@ class Watch:
             self._redraw.start(1 / REDRAWS_PER_S).addErrback(self._not_drawn)
 
     def message(self, payload: bytes) -> None:
-        """One message of the bus; what comes after enough is not looked at."""
+        """One message as it is on pub/sub."""
+        self.heard(read_json(payload))
+
+    def heard(self, message: BusMessage) -> None:
+        """One message of any bus; what comes after enough is not looked at."""
         if self._ended:
             return
         try:
-            self._screen.message(payload, self._reactor.seconds())
+            self._screen.heard(message, self._reactor.seconds())
         except Exception as problem:
             # A full disk, or a mistake of ours: told once, at the end, and not as a broken connection.
             self._fail(problem)

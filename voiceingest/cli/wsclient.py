@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import Any, Final, Protocol
 
 from autobahn.twisted.websocket import WebSocketClientFactory, WebSocketClientProtocol
@@ -15,6 +16,7 @@ from .. import __version__
 from .failures import UsageFailed
 from .tally import Ending
 from .target import Target
+from .wsframe import KEY_BYTES, encode_binary
 
 ANSWER_MAX_BYTES: Final = 16 * 1024
 MESSAGE_MAX_BYTES: Final = 64 * 1024
@@ -47,9 +49,13 @@ class IngestProtocol(WebSocketClientProtocol):
     _failure: BaseException | None = None
     _http_status: int | None = None
 
-    def send_message(self, payload: bytes, *, is_binary: bool = False) -> None:
-        """Send one message; only while ``takes_messages``."""
-        self._autobahn.sendMessage(payload, isBinary=is_binary)
+    def send_message(self, payload: bytes) -> None:
+        """Send one text message; only while ``takes_messages``."""
+        self._autobahn.sendMessage(payload)
+
+    def send_frame(self, audio: bytes) -> None:
+        """Send one binary message; only while ``takes_messages``."""
+        self._autobahn.transport.write(encode_binary(audio, os.urandom(KEY_BYTES)))
 
     @property
     def tls_version(self) -> str:

@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+from typing import Any
+
+from tests.support.case import SynchronousTestCase
+from tests.support.daemon import Daemon, free_port
+from tests.support.servers import RedisServer
+from voiceingest.cli.bench import frame_length_s
+from voiceingest.cli.minting import rsa_pair
+
+from .program import ProgramCase, coroutine
+
+PAIR = rsa_pair(2048)
+
+
+class SelfTests(ProgramCase):
+    @coroutine
+    async def test_everybody_can_try_it(self: Any) -> None:
+        program = await self.run_it(
+            "bench", "--self", "--streams", "5", "--seconds", "1", "--frame-ms", "50", "--json"
+        )
+        self.assertEqual(program.code, 0, program.out + program.err)
+        (document,) = program.documents
+        self.assertTrue(document["ok"])
+        self.assertEqual((document["streams"], document["frames"]), (5, 100))
+        samples = document["samples"]
+        self.assertEqual((samples["sent"], samples["received"]), (100 * 1200, 100 * 1200))
+        self.assertEqual(set(document["mouth_to_bus_ms"]), {"p50", "p99", "p99.9", "max"})
+
+    @coroutine
+    async def test_flat_out(self: Any) -> None:
+        program = await self.run_it("bench", "--self", "--streams", "2", "--seconds", "500ms", "--flat-out")
+        self.assertEqual(program.code, 0, program.out + program.err)
+        self.assertIn("ok: sent = received + declared, in order", program.out)
+
+
+class AgainstTheDaemonTests(ProgramCase):
+    async def up(self, scheme: str) -> None:
+        folder = self.mktemp_path()
+        folder.mkdir()
+        key = folder / "private.pem"
+        key.write_bytes(PAIR.private_pem)
+        self.redis = RedisServer(self)
+        bus = self.redis.url().replace("redis:", f"{scheme}:")
+        self.daemon = Daemon(self, {"PUBLISH_URL": bus, "JWT_PUBLIC_KEY": PAIR.public_pem.decode()})
+        await self.daemon.start()
+        url = self.daemon.ws_url("/v1/ingest")
+        self.where = ("--url", url, "--key", key, "--publish-url", bus, "--streams", "4", "--frame-ms", "40")
+
+    @coroutine
+    async def test_pubsub_and_streams(self: Any) -> None:
+        for scheme in ("redis", "redis-streams"):
+            await self.up(scheme)
+            program = await self.run_it("bench", *self.where, "--seconds", "1", "--json")
+            self.assertEqual(program.code, 0, program.out + program.err)
+            self.assertEqual(program.documents[0]["samples"]["received"], 4 * 25 * 960)
+
+    @coroutine
+    async def test_a_bus_that_loses_what_it_was_given_is_told(self: Any) -> None:
+        await self.up("redis")
+        import redis
+
+        program = self.start("bench", *self.where, "--seconds", "2", "--json")
+        with redis.Redis(port=self.redis.port, socket_timeout=5) as client:
+            await program.until(lambda: "heard at" in program.err)
+            await program.until(lambda: client.client_kill_filter(_type="pubsub"))
+        self.assertEqual((await program.ended), 1, program.err)
+        (document,) = program.documents
+        self.assertGreater(document["samples"]["lost"], 0)
+        self.assertIn("nobody said so", program.err)
+
+    @coroutine
+    async def test_nobody_there(self: Any) -> None:
+        url = f"redis://127.0.0.1:{free_port()}"
+        program = await self.run_it(
+            "bench", "--url", "ws://127.0.0.1:1", "--token", "t", "--publish-url", url
+        )
+        self.assertEqual(program.code, 3)
+        self.assertIn("nothing listens", program.err)
+
+    @coroutine
+    async def test_usage(self: Any) -> None:
+        for arguments, words in (
+            (("--publish-url", "memory://", "--token", "t"), "inside the daemon"),
+            (("--self", "--rate", "8000", "--frame-ms", "1.9"), "--frame-ms"),
+            (("--publish-url", "redis://h"), "there is no token"),
+        ):
+            program = await self.run_it("bench", *arguments)
+            self.assertEqual(program.code, 2, program.err)
+            self.assertIn(words, program.err)
+
+
+class LengthTests(SynchronousTestCase):
+    def test_of_a_frame(self) -> None:
+        self.assertEqual(frame_length_s({"rate": "8000", "frame_ms": 20, "flat_out": False}), 0.02)
+        self.assertEqual(frame_length_s({"rate": "8000", "frame_ms": 20, "flat_out": True}), 0.0)
