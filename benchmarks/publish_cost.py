@@ -25,11 +25,12 @@ from voiceingest.reactor import install
 install()
 
 from voiceingest.audio import AudioFormat  # noqa: E402
+from voiceingest.catalog import BUSES  # noqa: E402
+from voiceingest.catalog import load as load_entry  # noqa: E402
 from voiceingest.config.settings import Settings  # noqa: E402
 from voiceingest.interfaces import StreamFacts  # noqa: E402
 from voiceingest.metrics import Metrics  # noqa: E402
 from voiceingest.publishers.delivery import Delivery  # noqa: E402
-from voiceingest.publishers.redis_pubsub import RedisPubSub  # noqa: E402
 
 TICK_S = 0.005
 FLAT_AHEAD = 64
@@ -42,11 +43,11 @@ class CountingSink:
         self.confirmed_count = 0
         self.dropped_count = 0
 
-    def confirmed(self, seq: int) -> None:
+    def confirmed(self, seq: int, size_bytes: int) -> None:
         """One frame is on the bus."""
         self.confirmed_count += 1
 
-    def dropped(self, first_seq: int, last_seq: int, reason: str) -> None:
+    def dropped(self, first_seq: int, last_seq: int, reason: str, size_bytes: int) -> None:
         """Frames are not."""
         self.dropped_count += last_seq - first_seq + 1
 
@@ -121,8 +122,8 @@ def main() -> None:
     from twisted.internet import reactor
 
     metrics = Metrics()
-    settings = Settings(redis_url=options.url, publish_inflight_bytes=options.inflight)
-    bus = RedisPubSub(settings, reactor, metrics)
+    settings = Settings(publish_url=options.url, publish_inflight_bytes=options.inflight)
+    bus = load_entry(BUSES[settings.bus_url.partition("://")[0]])(settings, reactor, metrics)
     delivery = Delivery(bus, settings, reactor, time.time, metrics)
     load = Load(reactor, delivery, options)
     idle_per_s = 0.0 if options.flat else sum(load.run(2.0, publish=False)) / 2.0

@@ -19,7 +19,8 @@ class Dump(SynchronousTestCase):
         secrets = [name for name in Settings.model_fields if render.is_secret(name)]
         own = {"admin_token", "jwt_public_key", "resume_secret", "redis_sentinel_password"}
         self.assertEqual(set(secrets), {*own, "publish_url", "redis_url"})
-        settings = load_settings(dict.fromkeys(secrets, f"redis://{CANARY}-and-some-more-to-be-long-enough"), {}, None)
+        value = f"redis://{CANARY}-and-some-more-to-be-long-enough"
+        settings = load_settings(dict.fromkeys(secrets, value), {}, None)
         shown = render.dump(settings)
         self.assertNotIn(CANARY, json.dumps(shown))
         self.assertEqual({shown[name] for name in secrets}, {render.MASK})

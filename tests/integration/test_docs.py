@@ -65,6 +65,7 @@ FOREIGN_WORDS: Final = frozenset(
             "x5c",
         ),
         *("sslmethod", "fullchain", "b64decode", "websockets", "aiohttp", "websocat", "ws", "klein", "attrs"),
+        *("appendfsync", "libfaketime", "nkeys", "nats"),
     }
 )
 UNITS: Final = {"": 1, "MiB": 2**20, "KiB": 2**10}
@@ -420,7 +421,7 @@ class BlockTests(SynchronousTestCase):
                 '"keys"',
                 '"deadlines"',
                 '"streams"',
-                "Child(public)",
+                "Child(public",
             )
         ]
         self.assertEqual(places, sorted(places))
