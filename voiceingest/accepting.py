@@ -62,8 +62,9 @@ _log: Final = Logger()
 class AcceptPauses:
     """Watches a port: one from which nothing more can be accepted is read again after ``PAUSE_S``.
 
-    Nor are more than ``ACCEPTS_PER_TURN_COUNT`` taken at once. Twisted keeps one descriptor in reserve, with which it takes and drops who waits when there is no
-    other. A thread may have that one first, and then it asks in vain as fast as it can.
+    Nor are more than ``ACCEPTS_PER_TURN_COUNT`` taken at once. Twisted keeps one descriptor in
+    reserve, with which it takes and drops who waits when there is no other. A thread may have that one
+    first, and then it asks in vain as fast as it can.
     """
 
     def __init__(self, port: Any, clock: IClock, paused: Callable[[], object]) -> None:

@@ -77,7 +77,7 @@ class Lane:
         self._audio_max_bytes = audio_max_bytes
         self.unsent_audio = 0
         self._events_held = 0
-        # The last frame that was in flight when a connection broke: up to it the bus may have taken them.
+        # The last frame that was in flight when a connection broke: the bus may have it.
         self._sent_seq = 0
         self._withdrawn_after = _NOTHING
         # Dropped and not yet reported, in that order: (first, last, reason, bytes).
@@ -262,9 +262,8 @@ class Lane:
             place = next((place for place, frame in enumerate(ring) if frame[0] > sent_seq), None)
             if place is None:
                 break
-            frame = self._remove(place)
             self.unsent_audio -= 1
-            self.lose(frame, "overflow")
+            self.lose(self._remove(place), "overflow")
         if delivery.held_bytes > delivery.held_max_bytes and ring and not ring[-1][0]:
             # No audio is left to give: what pushed past the bound is an event, the newest frame.
             self._drop_event(len(ring) - 1)
