@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.support.case import SynchronousTestCase
-from tests.support.world import AUDIO, WALL, World
+from tests.support.world import AUDIO, WALL, World, ledger
 from voiceingest.audio import AudioFormat
 from voiceingest.entrance import Entry, enter
 from voiceingest.errors import Draining, Forbidden, Replaced, ResumeExpired, ResumeRefused
@@ -42,8 +42,12 @@ class EntranceTests(SynchronousTestCase):
 
     def test_what_is_over(self) -> None:
         driver, far, _ = self.world.live()
+        token = far.last("started")["resume_token"]
         driver.stop()
-        self.assertRaises(ResumeExpired, self.enter, Wish(far.last("started")["resume_token"]))
+        last = {"seq": 0, **ledger(0, 0)}
+        self.assertEqual(self.enter(Wish(token)), Entry(None, None, EPOCH, 0, True, last))
+        self.world.pump(30.0)
+        self.assertRaises(ResumeExpired, self.enter, Wish(token))
         self.assertEqual(self.world.metrics.resumes_refused["resume_expired"], 1)
 
     def test_nobody_while_draining(self) -> None:

@@ -68,6 +68,12 @@ class StreamDriver:
             self.refuse(error)
             return
         self._house.deadlines.forget(self._due)
+        if entry.last is not None:
+            # It was stopped, and the connection that was to say so was lost.
+            self._far.say("stopped", **entry.last)
+            self._part(None)
+            self._far.close(1000, "")
+            return
         if entry.adopts is not None:
             flow = entry.adopts
             flow.resume(self, self._far, self.stream)

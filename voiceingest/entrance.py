@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from .audio import AudioFormat
 from .errors import ResumeRefused, VoiceIngestError
@@ -17,13 +17,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """``adopts`` is the stream to go on with; else one is begun, and ``replaces`` the one there was."""
+    """``adopts`` is the stream to go on with; else one is begun, and ``replaces`` the one there was.
+
+    Or, with ``last``, there is nothing to go on with: it was stopped, and this is what was said then.
+    """
 
     adopts: Flow | None
     replaces: ILive | None
     epoch: int
     next_seq: int
     is_resumed: bool
+    last: dict[str, Any] | None = None
 
 
 def enter(house: House, tenant_id: str, interaction_id: str, audio: AudioFormat, wish: Wish) -> Entry:
@@ -53,6 +57,10 @@ def _resume(house: House, holder: ILive | None, facts: tuple[str, str, AudioForm
     if holder is not None and is_same_numbering(claim, holder.epoch):
         house.metrics.streams_resumed["here"] += 1
         return Entry(cast("Flow", holder), None, claim.epoch, 0, True)
+    name = (claim.tenant_id, claim.interaction_id, claim.epoch)
+    last = house.registry.farewells.recall(name, house.clock.seconds())
+    if last is not None:
+        return Entry(None, None, claim.epoch, 0, True, last)
     next_seq = seq_to_resume_at(
         claim, wish, node=tokens.node, window_s=tokens.window_s, now=house.wall_clock()
     )

@@ -10,6 +10,7 @@ from twisted.logger import Logger
 
 from .errors import Draining, Forbidden
 from .interfaces import IClock, IDelayedCall
+from .stream import Farewells
 
 # What a shutdown may take after its deadline, to flush what has been accepted (seconds).
 FLUSH_GRACE_S: Final = 5.0
@@ -76,6 +77,7 @@ class Registry:
         self._is_drained = False
         self._calls: list[IDelayedCall] = []
         self._epoch = 0
+        self.farewells = Farewells()
         self.draining = False
 
     def __len__(self) -> int:

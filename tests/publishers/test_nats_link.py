@@ -19,7 +19,8 @@ from twisted.internet.defer import TimeoutError as DeferredTimeout
 
 from tests.support.case import SynchronousTestCase, TestCase
 from voiceingest.aio import as_deferred
-from voiceingest.publishers.nats_link import BusRefusal, _Client, _credentials, reason_of
+from voiceingest.publishers.nats_link import Access, BusRefusal, _Client, _credentials, reason_of
+from voiceingest.publishers.nats_url import nats_tls, parse_nats_url
 from voiceingest.publishers.nats_wire import NatsWire, NotEncrypted
 
 
@@ -35,6 +36,7 @@ class ReasonTests(SynchronousTestCase):
             (nats_errors.TimeoutError(), "timeout"),
             (ConnectionResetError(), "lost"),
             (nats_errors.UnexpectedEOF(), "lost"),
+            (nats_errors.ConnectionClosedError(), "lost"),
             (ConnectionRefusedError(), "refused"),
             (OSError(113, "No route to host"), "refused"),
             (nats_errors.AuthorizationError(), "auth"),
@@ -50,6 +52,13 @@ class ReasonTests(SynchronousTestCase):
             (None, None),
         ):
             self.assertEqual(reason_of(error), word, repr(error))
+
+
+class AccessTests(SynchronousTestCase):
+    def test_an_attempt_is_shared_between_being_let_in_and_waiting_for_a_leader(self) -> None:
+        for url, let_in_s, leader_s in (("nats://a", 6.0, 4.0), ("nats://a,b,c", 2.0, 4.0)):
+            access = Access(parse_nats_url(url), nats_tls(None), None, 6.0)
+            self.assertEqual((access.let_in_s, access.leader_s), (let_in_s, leader_s))
 
 
 class Wire(NatsWire):

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from nats import errors as nats_errors
 from nats.js import api
 from nats.js import errors as js_errors
-from twisted.internet.defer import Deferred
 
+from tests.publishers.contract import until
 from tests.publishers.fakes import make_settings
-from tests.support.case import SynchronousTestCase
+from tests.support.case import SynchronousTestCase, TestCase
+from voiceingest.aio import as_deferred
 from voiceingest.publishers.nats_link import BusRefusal
-from voiceingest.publishers.nats_stream import ready_stream, stream_config, verdict_of
+from voiceingest.publishers.nats_stream import _first_answer, ready_stream, stream_config, verdict_of
 
 
 class VerdictTests(SynchronousTestCase):
@@ -65,28 +67,29 @@ def info(leader: str | None = None, **changes: Any) -> api.StreamInfo:
 NOT_FOUND = js_errors.NotFoundError(code=404, err_code=10059)
 
 
-class ReadyTests(SynchronousTestCase):
-    def ready(self, js: JetStream, **settings: Any) -> Any:
-        return self.successResultOf(Deferred.fromCoroutine(ready_stream(js, make_settings(**settings))))
+class ReadyTests(TestCase):
+    async def ready(self, js: Any, **settings: Any) -> Any:
+        return await as_deferred(ready_stream(js, make_settings(**settings)))
 
-    def refused(self, *answers: Any, **settings: Any) -> str:
-        attempt = Deferred.fromCoroutine(ready_stream(JetStream(*answers), make_settings(**settings)))
-        return self.failureResultOf(attempt, BusRefusal).value.reason
+    async def refused(self, *answers: Any, **settings: Any) -> str:
+        with self.assertRaises(BusRefusal) as caught:
+            await self.ready(JetStream(*answers), **settings)
+        return caught.exception.reason
 
-    def test_one_that_is_there_and_fits(self) -> None:
+    async def test_one_that_is_there_and_fits(self) -> None:
         js = JetStream(info(leader="n1"))
-        self.assertEqual(self.ready(js).differences, ())
+        self.assertEqual((await self.ready(js)).differences, ())
         self.assertEqual(js.asked, ["VOICEINGEST"])
 
-    def test_one_that_is_absent_is_made(self) -> None:
+    async def test_one_that_is_absent_is_made(self) -> None:
         js = JetStream(NOT_FOUND, info())
-        self.assertEqual(self.ready(js).differences, ())
+        self.assertEqual((await self.ready(js)).differences, ())
         made = js.asked[1]
         self.assertEqual((made.name, made.subjects), ("VOICEINGEST", ["audio.frames", "audio.events"]))
         self.assertEqual(made.storage, api.StorageType.FILE)
         self.assertEqual((made.max_age, made.max_bytes, made.duplicate_window), (3600.0, 1 << 30, 120.0))
 
-    def test_the_window_is_no_longer_than_the_age(self) -> None:
+    async def test_the_window_is_no_longer_than_the_age(self) -> None:
         config = stream_config(
             make_settings(nats_max_age_s=60.0, nats_subject="a.{tenant_id}", nats_replicas=3)
         )
@@ -94,16 +97,16 @@ class ReadyTests(SynchronousTestCase):
         self.assertEqual(config.subjects, ["a.*", "audio.events"])
         self.assertEqual(stream_config(make_settings(nats_subject="audio.events")).subjects, ["audio.events"])
 
-    def test_another_process_was_quicker(self) -> None:
+    async def test_another_process_was_quicker(self) -> None:
         js = JetStream(NOT_FOUND, js_errors.BadRequestError(code=400, err_code=10058), info(max_age=5.0))
-        self.assertEqual(self.ready(js).differences, ("max_age_s is 5.0, the settings say 3600.0",))
+        self.assertEqual((await self.ready(js)).differences, ("max_age_s is 5.0, the settings say 3600.0",))
 
-    def test_differences_are_told(self) -> None:
+    async def test_differences_are_told(self) -> None:
         other = info(
             subjects=["audio.>"], num_replicas=3, storage="memory", duplicate_window=1.0, max_bytes=-1
         )
         self.assertEqual(
-            self.ready(JetStream(other)).differences,
+            (await self.ready(JetStream(other))).differences,
             (
                 "storage is memory, the settings say file",
                 "replicas is 3, the settings say 1",
@@ -112,7 +115,7 @@ class ReadyTests(SynchronousTestCase):
             ),
         )
 
-    def test_what_makes_it_useless(self) -> None:
+    async def test_what_makes_it_useless(self) -> None:
         for reason, *answers in (
             ("subject", info(subjects=["audio.frames"])),
             ("subject", info(subjects=["audio.events", "calls.>"])),
@@ -128,13 +131,70 @@ class ReadyTests(SynchronousTestCase):
             ("jetstream", js_errors.NotFoundError(code=404, err_code=1)),
             ("noleader", ValueError("not JSON")),
         ):
-            self.assertEqual(self.refused(*answers), reason, answers)
+            self.assertEqual(await self.refused(*answers), reason, answers)
 
-    def test_a_template_needs_the_whole_pattern(self) -> None:
+    async def test_a_template_needs_the_whole_pattern(self) -> None:
         template = "audio.frames.{tenant_id}"
         self.assertEqual(
-            self.refused(info(subjects=["audio.frames.acme", "audio.events"]), nats_subject=template),
+            await self.refused(info(subjects=["audio.frames.acme", "audio.events"]), nats_subject=template),
             "subject",
         )
         fits = info(subjects=["audio.frames.*", "audio.events"])
-        self.assertEqual(self.ready(JetStream(fits), nats_subject=template).differences, ())
+        self.assertEqual((await self.ready(JetStream(fits), nats_subject=template)).differences, ())
+
+
+class Silent:
+    """A server whose JetStream has no leader: it leaves questions without an answer."""
+
+    def __init__(self) -> None:
+        self.waiting: list[asyncio.Future[Any]] = []
+
+    async def stream_info(self, name: str) -> Any:
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self.waiting.append(future)
+        return await future
+
+
+class AskingTests(TestCase):
+    def ask(self) -> asyncio.Task[api.StreamInfo]:
+        self.js = Silent()
+        return asyncio.get_event_loop().create_task(_first_answer(lambda: self.js.stream_info("S"), 0.01))
+
+    async def asked(self, count: int) -> None:
+        await until(lambda: len(self.js.waiting) >= count, f"{count} questions")
+
+    async def test_a_question_nobody_answers_is_put_again_and_the_first_answer_counts(self) -> None:
+        for which in (0, 2):
+            task = self.ask()
+            await self.asked(3)
+            self.js.waiting[which].set_result(info(leader="n2"))
+            told = await as_deferred(_outcome(task))
+            self.assertEqual(told.cluster.leader, "n2")
+            # Nothing of it stays behind.
+            self.assertTrue(all(one.done() for one in self.js.waiting))
+
+    async def test_it_ends_when_the_first_question_has_waited_long_enough(self) -> None:
+        task = self.ask()
+        await self.asked(2)
+        self.js.waiting[0].set_exception(nats_errors.TimeoutError())
+        self.assertIsInstance(await as_deferred(_outcome(task)), nats_errors.TimeoutError)
+        self.assertTrue(self.js.waiting[1].cancelled())
+
+    async def test_several_that_fail_at_once_are_one_failure(self) -> None:
+        task = self.ask()
+        await self.asked(2)
+        for one in self.js.waiting:
+            one.set_exception(nats_errors.ConnectionClosedError())
+        self.assertIsInstance(await as_deferred(_outcome(task)), nats_errors.ConnectionClosedError)
+
+    async def test_given_up_it_asks_no_more(self) -> None:
+        task = self.ask()
+        await self.asked(2)
+        task.cancel()
+        self.assertIsInstance(await as_deferred(_outcome(task)), asyncio.CancelledError)
+        self.assertTrue(all(one.cancelled() for one in self.js.waiting))
+
+
+async def _outcome(task: asyncio.Task[Any]) -> Any:
+    (outcome,) = await asyncio.gather(task, return_exceptions=True)
+    return outcome

@@ -226,7 +226,7 @@ class NatsJetStream:
         link.gone.addBoth(lambda _: self._open.discard(link))
         try:
             await link.open()
-            state = await ready_stream(link.client.jetstream(timeout=self._access.timeout_s), self._settings)
+            state = await ready_stream(link.client.jetstream(timeout=self._access.leader_s), self._settings)
         except BaseException:
             link.abort()
             raise

@@ -17,6 +17,7 @@ fails where they change.
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import ssl
 from collections.abc import Callable
@@ -44,6 +45,9 @@ _PINGS_UNANSWERED_MAX_COUNT: Final = 1
 # A connection that is to be closed in good order is cut after so long.
 _CLOSE_S: Final = 1.0
 
+# An attempt: one part to be let in, the others until the stream has a leader.
+_PARTS: Final = 3
+
 # What a failed connection is called, first match wins; the words are labels of a metric.
 # The builtin TimeoutError and gaierror are OSErrors too.
 _REASONS: Final[tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], str], ...]] = (
@@ -51,7 +55,10 @@ _REASONS: Final[tuple[tuple[type[BaseException] | tuple[type[BaseException], ...
     (socket.gaierror, "dns"),
     (nats_errors.AuthorizationError, "auth"),
     ((DeferredTimeout, TimeoutError), "timeout"),
-    ((ConnectionResetError, BrokenPipeError, nats_errors.UnexpectedEOF), "lost"),
+    (
+        (ConnectionResetError, BrokenPipeError, nats_errors.UnexpectedEOF, nats_errors.ConnectionClosedError),
+        "lost",
+    ),
     (OSError, "refused"),
 )
 # What a server says before it closes, in its own words (nats-server, server/client.go).
@@ -84,12 +91,25 @@ def reason_of(error: BaseException | None) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """How to be let in, the same for every server."""
+    """How to be let in, the same for every server. ``timeout_s``: how long one attempt may take."""
 
     url: NatsUrl
     tls: ssl.SSLContext
     credentials_path: Path | None
     timeout_s: float
+
+    @property
+    def let_in_s(self) -> float:
+        """How long name, TCP, TLS and login may take: where there is another server, a part of it.
+
+        A frozen server takes connections and says nothing; another one may have the leader by now.
+        """
+        return self.timeout_s / _PARTS if len(self.url.servers) > 1 else self.timeout_s
+
+    @property
+    def leader_s(self) -> float:
+        """How long one that has let us in is waited for to have a leader."""
+        return self.timeout_s * (_PARTS - 1) / _PARTS
 
 
 class ILinkOwner(Protocol):
@@ -144,16 +164,27 @@ class NatsLink:
 
     async def open(self) -> None:
         """Connect, be let in, be ready for answers. Raises: what ``reason_of`` has words for, and others."""
-        access, url, client = self._access, self._access.url, self.client
+        async with asyncio.timeout(self._access.let_in_s):
+            await self._connect()
+            inbox = self.client.new_inbox() + "."
+            self.client.inbox = inbox.encode("ascii")
+            # The callback is never called: see _Client.
+            await self.client.subscribe(inbox + "*", cb=self._unanswered)
+            # The subscription goes by nats-py's flusher; frames written past it must not overtake it.
+            await self.client.flush(self._access.let_in_s)  # type: ignore[arg-type]
+        self._is_open = True
+
+    async def _connect(self) -> None:
+        access, url = self._access, self._access.url
         host = f"[{self._host}]" if ":" in self._host else self._host
-        await client.connect(
+        await self.client.connect(
             servers=[f"{'tls' if url.tls else 'nats'}://{host}:{self._port}"],
             error_cb=self._client_failed,
             lame_duck_mode_cb=self._lame_duck,
             name="voiceingest",
             allow_reconnect=False,
             # nats-py's hints say int; what it does with them are wait_for and sleep.
-            connect_timeout=access.timeout_s,  # type: ignore[arg-type]
+            connect_timeout=access.let_in_s,  # type: ignore[arg-type]
             ping_interval=_PING_S,
             max_outstanding_pings=_PINGS_UNANSWERED_MAX_COUNT,
             dont_randomize=True,
@@ -163,13 +194,6 @@ class NatsLink:
             token=url.token,
             user_credentials=_credentials(access.credentials_path),
         )
-        inbox = client.new_inbox() + "."
-        client.inbox = inbox.encode("ascii")
-        # The callback is never called: see _Client.
-        await client.subscribe(inbox + "*", cb=self._unanswered)
-        # The subscription goes by nats-py's flusher; frames written past it must not overtake it.
-        await client.flush(access.timeout_s)  # type: ignore[arg-type]
-        self._is_open = True
 
     @property
     def inbox(self) -> bytes:

@@ -1,8 +1,15 @@
-"""The JetStream stream frames go to: made when it is absent, looked at and left alone when it is there."""
+"""The JetStream stream frames go to: made when it is absent, looked at and left alone when it is there.
+
+Only the leader of a stream answers for it. While one is being elected nobody does (nats-server,
+server/jetstream_api.go, ``jsStreamInfoRequest``), and what was asked then is never answered: the
+question is put again and again on the connection that stands, and the first answer counts.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import json
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -34,6 +41,9 @@ _REASONS: Final = {
     10109: "sealed",
     10118: "noleader",  # stream is offline
 }
+# So soon after the election of a leader it is found; what was asked before may still be answered.
+_ASK_AGAIN_S: Final = 0.25
+
 # Errors about one message: it will never be taken, whoever asks.
 _MESSAGE_REASONS: Final = {10054: "too_big", 10097: "too_big"}
 
@@ -61,11 +71,14 @@ def verdict_of(answer: bytes, headers: bytes | None) -> tuple[str, bool]:
 
 
 async def ready_stream(js: JetStreamContext, settings: Settings) -> StreamState:
-    """Have a stream that takes our subjects and has a leader. Raises: ``BusRefusal``."""
+    """Have a stream that takes our subjects and has a leader, for which ``js``'s timeout is waited.
+
+    Raises: ``BusRefusal``, ``nats.errors.ConnectionClosedError``.
+    """
     wanted = stream_config(settings)
     try:
         try:
-            info = await js.stream_info(settings.nats_stream)
+            info = await _first_answer(lambda: js.stream_info(settings.nats_stream))
         except js_errors.NotFoundError as error:
             if _word(error.code, error.err_code) != "nostream":
                 raise
@@ -89,6 +102,23 @@ def stream_config(settings: Settings) -> api.StreamConfig:
         # A window longer than the age is refused (error 10052).
         duplicate_window=min(settings.nats_duplicate_window_s, settings.nats_max_age_s),
     )
+
+
+async def _first_answer(
+    ask: Callable[[], Coroutine[Any, Any, api.StreamInfo]], again_s: float = _ASK_AGAIN_S
+) -> api.StreamInfo:
+    """Ask every ``again_s`` until one of the questions has its answer or has waited too long for it."""
+    asked: set[asyncio.Task[api.StreamInfo]] = set()
+    try:
+        while True:
+            asked.add(asyncio.create_task(ask()))
+            answered, _ = await asyncio.wait(asked, timeout=again_s, return_when=asyncio.FIRST_COMPLETED)
+            if answered:
+                return await answered.pop()
+    finally:
+        for one in asked:
+            one.cancel()
+        await asyncio.gather(*asked, return_exceptions=True)
 
 
 async def _made(js: JetStreamContext, wanted: api.StreamConfig) -> api.StreamInfo:

@@ -6,6 +6,7 @@ Imports no Twisted, asyncio, socket or clock. ``driver`` is the only caller abov
 from __future__ import annotations
 
 from .bucket import TokenBucket
+from .farewells import Farewells
 from .ledger import Ledger
 from .resume import NO_WISH, ResumeClaim, Wish, is_same_numbering, seq_to_resume_at
 from .states import State, Step, next_state
@@ -14,6 +15,7 @@ from .stream import Authority, Stream, StreamRules, Wake
 __all__ = [
     "NO_WISH",
     "Authority",
+    "Farewells",
     "Ledger",
     "ResumeClaim",
     "State",
