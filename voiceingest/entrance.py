@@ -58,7 +58,7 @@ def _resume(house: House, holder: ILive | None, facts: tuple[str, str, AudioForm
         house.metrics.streams_resumed["here"] += 1
         return Entry(cast("Flow", holder), None, claim.epoch, 0, True)
     name = (claim.tenant_id, claim.interaction_id, claim.epoch)
-    last = house.registry.farewells.recall(name, house.clock.seconds())
+    last = house.registry.recall(name)
     if last is not None:
         return Entry(None, None, claim.epoch, 0, True, last)
     next_seq = seq_to_resume_at(

@@ -214,7 +214,7 @@ class Flow:
             self.lane.publish_event("stopped", {**last, "reason": why})
             if self._window_s and stream.state is State.STOPPING:
                 name = (stream.tenant_id, stream.interaction_id, stream.epoch)
-                self._house.registry.farewells.remember(name, last, self._window_s, self._house.clock.seconds())
+                self._house.registry.remember(name, last, self._window_s)
         self.lane.close()
         if stream.state is State.STOPPING:
             self._say_last(stream.seq + 1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -77,7 +77,7 @@ class Registry:
         self._is_drained = False
         self._calls: list[IDelayedCall] = []
         self._epoch = 0
-        self.farewells = Farewells()
+        self._farewells = Farewells()
         self.draining = False
 
     def __len__(self) -> int:
@@ -144,6 +144,14 @@ class Registry:
         self._detached[stream] = None
         if len(self._detached) > DETACHED_MAX_COUNT:
             next(iter(self._detached)).give_up()
+
+    def remember(self, name: tuple[str, str, int], last: dict[str, Any], window_s: float) -> None:
+        """Keep the last word of a stream (tenant, interaction, epoch) that was stopped."""
+        self._farewells.remember(name, last, window_s, self._clock.seconds())
+
+    def recall(self, name: tuple[str, str, int]) -> dict[str, Any] | None:
+        """The last word of a stream, where it was stopped not long ago."""
+        return self._farewells.recall(name, self._clock.seconds())
 
     # --- the end of all
 
