@@ -132,7 +132,7 @@ async def one_stream(
     said = await drain
     writer.close()
     stopped = said[said.rindex(b'{"event":"stopped"') :]
-    figures = json.loads(stopped[: stopped.index(b"}") + 1])
+    figures, _ = json.JSONDecoder().raw_decode(stopped.decode("utf-8", "replace"))
     return int(figures["published"]), int(figures["dropped"])
 
 

@@ -27,7 +27,7 @@ from .limits import LISTEN_BACKLOG_COUNT
 
 # Connections taken in one turn of the reactor. A handshake costs 2 ms; two thousand at once, after a
 # restart, would hold up everybody's audio for seconds. The others wait in the accept queue.
-ACCEPTS_PER_TURN_COUNT: Final = 16
+ACCEPTS_PER_TURN_COUNT: Final = 4
 
 # How long a port is left alone when nothing could be accepted.
 PAUSE_S: Final = 0.1

@@ -1,4 +1,7 @@
-"""The command as a process of its own, in a pipe or at a terminal, to be watched and signalled."""
+"""The command as a process of its own, in a pipe or at a terminal, to be watched and signalled.
+
+What ends before the reactor runs needs no process: ``invoked``.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,9 @@ import sys
 from collections.abc import Callable
 from functools import wraps
 from typing import Any, Final
+from unittest.mock import patch
 
+from click.testing import CliRunner, Result
 from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.error import ProcessExitedAlready
 from twisted.internet.protocol import ProcessProtocol
@@ -18,6 +23,7 @@ from twisted.python.failure import Failure
 
 from tests.support.case import TestCase
 from tests.support.daemon import ROOT
+from voiceingest.cli.tree import root
 
 _PASSED_ON: Final = ("PATH", "HOME", "LANG", "TMPDIR", "LD_LIBRARY_PATH")
 _POLL_S: Final = 0.02
@@ -32,6 +38,19 @@ def coroutine(test: Callable[[Any], Any]) -> Callable[[Any], Deferred[None]]:
         return ensureDeferred(test(self))
 
     return run
+
+
+def invoked(*arguments: Any) -> Result:
+    """Run the command in this process, with nothing of what it reads in the environment.
+
+    Raises: ``AssertionError`` when it wants the reactor, which is the tests'.
+    """
+    nothing = dict.fromkeys(("JWT_TOKEN", "WS_URL", "PUBLISH_URL", "REDIS_URL"))
+    with patch("voiceingest.cli.running.run", side_effect=AssertionError("it runs the reactor")):
+        result = CliRunner(env=nothing).invoke(root, [*map(str, arguments)])
+    if isinstance(result.exception, AssertionError):
+        raise result.exception
+    return result
 
 
 class Program(ProcessProtocol):

@@ -11,7 +11,7 @@ from voiceingest.cli.minting import rsa_pair
 from voiceingest.cli.simulate import names, token_source
 from voiceingest.cli.wavfile import write_wav
 
-from .program import ProgramCase, coroutine
+from .program import ProgramCase, coroutine, invoked
 from .server import Manners, Server
 
 PAIR = rsa_pair(2048)
@@ -31,8 +31,22 @@ class AgainstTheDaemonTests(ProgramCase):
         self.where = ("--url", self.daemon.wss_url("/v1/ingest"), "--ca", self.daemon.ca_path)
 
     @coroutine
-    async def test_a_file_over_tls_with_a_minted_token(self: Any) -> None:
+    async def test_what_is_spoken_over_tls_with_a_minted_token(self: Any) -> None:
         await self.up()
+        # The longest first; the others run meanwhile.
+        spoken = self.start(
+            "simulate", "ingest", *self.where, "--key", self.key, "--seconds", "50", terminal=True
+        )
+        await self.a_file()
+        await self.many_streams_as_json()
+        await spoken.until(lambda: "dBFS" in spoken.seen)
+        spoken.signal("INT")
+        # Ctrl-C stops the stream and waits for the last frames.
+        self.assertEqual((await spoken.ended), 0)
+        self.assertIn("ok: every frame was confirmed", spoken.seen)
+        self.assertIn("closed:      1000", spoken.seen)
+
+    async def a_file(self) -> None:
         wav = self.mktemp_path().with_suffix(".wav")
         write_wav(wav, bytes(range(256)) * 100, 16000)
         program = await self.run_it("simulate", "ingest", wav, *self.where, "--key", self.key)
@@ -41,21 +55,9 @@ class AgainstTheDaemonTests(ProgramCase):
         self.assertIn("closed:      1000, TLSv1.3", program.out)
         self.assertTrue(program.out.endswith("ok: every frame was confirmed\n"))
 
-    @coroutine
-    async def test_many_streams_as_json(self: Any) -> None:
-        await self.up()
-        program = await self.run_it(
-            "simulate",
-            "ingest",
-            *self.where,
-            "--key",
-            self.key,
-            "--streams",
-            "5",
-            "--seconds",
-            "2.4",
-            "--json",
-        )
+    async def many_streams_as_json(self) -> None:
+        load = ("--streams", "5", "--frame-ms", "20", "--seconds", "0.24", "--json")
+        program = await self.run_it("simulate", "ingest", *self.where, "--key", self.key, *load)
         self.assertEqual(program.code, 0, program.err)
         (document,) = program.documents
         self.assertEqual((document["ok"], document["streams"], document["confirmed_frames"]), (True, 5, 60))
@@ -65,39 +67,23 @@ class AgainstTheDaemonTests(ProgramCase):
     @coroutine
     async def test_refusals_have_their_code_and_a_hint(self: Any) -> None:
         await self.up()
-        program = await self.run_it("simulate", "ingest", *self.where, JWT_TOKEN=ISSUER.token("demo"))
-        self.assertEqual((program.code, program.out), (1, ""))
-        self.assertIn("(unauthorized, HTTP 401)", program.err)
-        self.assertIn("hint: ", program.err)
-        program = await self.run_it(
-            "simulate", "ingest", *self.where[2:], "--key", self.key, "--url", self.daemon.wss_url("/nowhere")
+        nowhere = ("--url", self.daemon.wss_url("/nowhere"))
+        refused = self.start("simulate", "ingest", *self.where, JWT_TOKEN=ISSUER.token("demo"))
+        lost = self.start("simulate", "ingest", *self.where[2:], *nowhere, "--key", self.key)
+        nobody_vouches = self.start("simulate", "ingest", *self.where[:2], "--key", self.key, "--json")
+        unchecked = self.start(
+            "simulate", "ingest", *self.where[:2], "--key", self.key, "--insecure", "--seconds", "0.2"
         )
-        self.assertEqual(program.code, 1)
-        self.assertIn("HTTP 404", program.err)
-
-    @coroutine
-    async def test_a_certificate_nobody_vouches_for(self: Any) -> None:
-        await self.up()
-        program = await self.run_it("simulate", "ingest", *self.where[:2], "--key", self.key, "--json")
-        self.assertEqual(program.code, 3)
-        self.assertFalse(program.documents[0]["ok"])
-        self.assertIn("--ca FILE", program.err)
-        program = await self.run_it(
-            "simulate", "ingest", *self.where[:2], "--key", self.key, "--insecure", "--seconds", "0.4"
-        )
-        self.assertEqual(program.code, 0, program.err)
-
-    @coroutine
-    async def test_ctrl_c_stops_the_stream_and_waits_for_the_last_frames(self: Any) -> None:
-        await self.up()
-        program = self.start(
-            "simulate", "ingest", *self.where, "--key", self.key, "--seconds", "50", terminal=True
-        )
-        await program.until(lambda: "dBFS" in program.seen)
-        program.signal("INT")
-        self.assertEqual((await program.ended), 0)
-        self.assertIn("ok: every frame was confirmed", program.seen)
-        self.assertIn("closed:      1000", program.seen)
+        self.assertEqual(((await refused.ended), refused.out), (1, ""))
+        self.assertIn("(unauthorized, HTTP 401)", refused.err)
+        self.assertIn("hint: ", refused.err)
+        self.assertEqual((await lost.ended), 1)
+        self.assertIn("HTTP 404", lost.err)
+        self.assertEqual((await nobody_vouches.ended), 3)
+        self.assertFalse(nobody_vouches.documents[0]["ok"])
+        self.assertIn("--ca FILE", nobody_vouches.err)
+        self.assertEqual((await unchecked.ended), 0, unchecked.err)
+        self.assertNotIn("Traceback", refused.err + lost.err + nobody_vouches.err + unchecked.err)
 
 
 class AgainstBadMannersTests(ProgramCase):
@@ -139,15 +125,24 @@ class UsageTests(ProgramCase):
         stereo.write_bytes(b"abc")
         for arguments, words in (
             (("--url", "ws://127.0.0.1:1"), "there is no token"),
-            (("--url", "http://x", "--token", "t"), "begins with ws:// or wss://"),
-            (("--url", "ws://127.0.0.1:1", "--token", "a\nb"), "character"),
             ((stereo, "--token", "t"), "whole number"),
             (("--rate", "11025", "--token", "t"), "11025"),
             (("--seconds", "soon", "--token", "t"), "length of time"),
-            (("--ca", stereo, "--token", "t"), "no PEM certificate"),
         ):
-            program = await self.run_it("simulate", "ingest", *arguments)
-            self.assertEqual(program.code, 2, program.err)
+            result = invoked("simulate", "ingest", *arguments)
+            self.assertEqual(result.exit_code, 2, result.stderr)
+            self.assertIn(words, result.stderr)
+        # What these say is found out by what connects: in processes, all at once.
+        programs = [
+            (self.start("simulate", "ingest", *arguments), words)
+            for arguments, words in (
+                (("--url", "http://x", "--token", "t"), "begins with ws:// or wss://"),
+                (("--url", "ws://127.0.0.1:1", "--token", "a\nb"), "character"),
+                (("--ca", stereo, "--token", "t"), "no PEM certificate"),
+            )
+        ]
+        for program, words in programs:
+            self.assertEqual((await program.ended), 2, program.err)
             self.assertIn(words, program.err)
 
     @coroutine

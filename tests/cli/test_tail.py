@@ -12,7 +12,7 @@ from voiceingest.cli.readers import parse_redis
 from voiceingest.cli.speech import speak
 from voiceingest.cli.wavfile import write_wav
 
-from .program import Program, ProgramCase, coroutine
+from .program import Program, ProgramCase, coroutine, invoked
 
 PAIR = rsa_pair(2048)
 
@@ -31,14 +31,21 @@ class WholeWayTests(ProgramCase):
         self.daemon = Daemon(self, {"REDIS_URL": self.url, **public, **settings}, tls=True)
         await self.daemon.start()
 
-    async def tail(self, *arguments: Any, terminal: bool = False) -> Program:
-        """Start it and wait until the server has its subscriptions."""
+    async def tails(self, *several: tuple[Any, ...], terminal: bool = False) -> list[Program]:
+        """Start one for each, the last at a terminal, and wait until all have their subscriptions."""
         import redis
 
-        program = self.start("tail", *arguments, terminal=terminal, REDIS_URL=self.url)
+        programs = [
+            self.start("tail", *arguments, terminal=terminal and arguments is several[-1], REDIS_URL=self.url)
+            for arguments in several
+        ]
         with redis.Redis.from_url(self.url, socket_timeout=5) as client:
-            await program.until(lambda: client.pubsub_numpat() or len(client.pubsub_channels()) == 2)
-        return program
+            clients = client.client_list
+            for program in programs:
+                await program.until(
+                    lambda: sum(int(one["sub"]) + int(one["psub"]) == 2 for one in clients()) == len(several)
+                )
+        return programs
 
     async def say(self, interaction: str, *arguments: Any) -> None:
         where = ("--url", self.daemon.wss_url("/v1/ingest"), "--ca", self.daemon.ca_path, "--key", self.key)
@@ -46,21 +53,34 @@ class WholeWayTests(ProgramCase):
         self.assertEqual(program.code, 0, program.err)
 
     @coroutine
-    async def test_a_recording_is_bit_for_bit_what_was_sent(self: Any) -> None:
+    async def test_a_recording_is_bit_for_bit_a_count_ends_it_and_a_meter_moves(self: Any) -> None:
         await self.up()
         spoken, out = self.folder / "spoken.wav", self.folder / "out.wav"
-        write_wav(spoken, speak(2.0, 16000), 16000)
-        program = await self.tail("--record", out)
+        write_wav(spoken, speak(1.0, 16000), 16000)
+        recording, counting, metering = await self.tails(
+            ("--record", out, "--interaction", "call-7"),
+            ("--count", "3", "--interaction", "call-7"),
+            (),
+            terminal=True,
+        )
+        await self.say("other", "--tone", "440", "--seconds", "0.8")
+        await metering.until(lambda: "event   stopped" in metering.seen)
+        metering.signal("INT")
+        self.assertEqual((await metering.ended), 0)
+        self.assertRegex(metering.seen, r"other +demo +24000 Hz +seq \d+ +\d\.\d s +█+\S* +-9\.0 dBFS")
         await self.say("call-7", spoken)
-        await program.until(lambda: "event   stopped" in program.out)
-        program.signal("INT")
-        self.assertEqual((await program.ended), 0)
+        await recording.until(lambda: "event   stopped" in recording.out)
+        recording.signal("INT")
+        self.assertEqual((await recording.ended), 0)
         with wave.open(str(out), "rb") as recorded:
             self.assertEqual(recorded.getparams()[:3], (1, 2, 16000))
-            self.assertEqual(recorded.readframes(recorded.getnframes()), speak(2.0, 16000))
-        self.assertIn("10 frames, 2 events, 1 streams, 0 missing, 0 repeated", program.err)
-        self.assertEqual(program.out.count("\nframe   "), 10)
-        self.assertNotIn("canary", program.out + program.err)
+            self.assertEqual(recorded.readframes(recorded.getnframes()), speak(1.0, 16000))
+        self.assertIn("5 frames, 2 events, 1 streams, 0 missing, 0 repeated", recording.err)
+        self.assertEqual(recording.out.count("\nframe   "), 5)
+        self.assertNotIn("canary", recording.out + recording.err)
+        self.assertEqual((await counting.ended), 0)
+        self.assertEqual(counting.out.count("frame   "), 3)
+        self.assertNotIn("other", counting.out)
 
     @coroutine
     async def test_templates_two_streams_and_json(self: Any) -> None:
@@ -75,8 +95,8 @@ class WholeWayTests(ProgramCase):
             "--events-channel",
             template["REDIS_EVENTS_CHANNEL"],
         )
-        program = await self.tail(*channels, "--json", "--record", self.folder / "out.wav")
-        await self.say("call", "--streams", "2", "--seconds", "1")
+        (program,) = await self.tails((*channels, "--json", "--record", self.folder / "out.wav"))
+        await self.say("call", "--streams", "2", "--seconds", "0.2", "--frame-ms", "40")
         await program.until(lambda: program.out.count('"event": "stopped"') == 2)
         program.signal("TERM")
         self.assertEqual((await program.ended), 0)
@@ -90,36 +110,16 @@ class WholeWayTests(ProgramCase):
             sorted(path.name for path in self.folder.glob("out*")), ["out-call-1.wav", "out-call-2.wav"]
         )
 
-    @coroutine
-    async def test_count_ends_it(self: Any) -> None:
-        await self.up()
-        program = await self.tail("--count", "3", "--interaction", "call-7")
-        await self.say("other", "--seconds", "0.4")
-        await self.say("call-7", "--seconds", "1")
-        self.assertEqual((await program.ended), 0)
-        self.assertEqual(program.out.count("frame   "), 3)
-        self.assertNotIn("other", program.out)
-
-    @coroutine
-    async def test_at_a_terminal_a_meter_moves(self: Any) -> None:
-        await self.up()
-        program = await self.tail(terminal=True)
-        await self.say("call-7", "--tone", "440", "--seconds", "1.2")
-        await program.until(lambda: "event   stopped" in program.seen)
-        program.signal("INT")
-        self.assertEqual((await program.ended), 0)
-        self.assertRegex(program.seen, r"call-7 +demo +24000 Hz +seq \d+ +\d\.\d s +█+\S* +-9\.0 dBFS")
-
 
 class AloneTests(ProgramCase):
     @coroutine
     async def test_for_a_time_and_not_as_many_as_were_asked_for(self: Any) -> None:
         redis = RedisServer(self)
-        program = await self.run_it("tail", "--url", redis.url(), "--for", "300ms")
-        self.assertEqual(program.code, 0, program.err)
-        program = await self.run_it("tail", "--url", redis.url(), "--for", "300ms", "--count", "1")
-        self.assertEqual(program.code, 1)
-        self.assertIn("0 frames came, not 1", program.err)
+        program = self.start("tail", "--url", redis.url(), "--for", "100ms")
+        wanting = self.start("tail", "--url", redis.url(), "--for", "100ms", "--count", "1")
+        self.assertEqual((await program.ended), 0, program.err)
+        self.assertEqual((await wanting.ended), 1)
+        self.assertIn("0 frames came, not 1", wanting.err)
 
     @coroutine
     async def test_nobody_reads_what_it_says(self: Any) -> None:
@@ -136,8 +136,7 @@ class AloneTests(ProgramCase):
         self.assertNotIn("Traceback", program.err)
         self.assertNotIn("BrokenPipe", program.err)
 
-    @coroutine
-    async def test_what_is_wrong_before_anything_is_heard(self: Any) -> None:
+    def test_what_is_wrong_before_anything_is_heard(self) -> None:
         there = self.mktemp_path()
         there.write_bytes(b"precious")
         for arguments, words in (
@@ -146,10 +145,10 @@ class AloneTests(ProgramCase):
             (("--for", "soon"), "length of time"),
             (("--count", "0"), "--count"),
         ):
-            program = await self.run_it("tail", *arguments)
-            self.assertEqual(program.code, 2)
-            self.assertIn(words, program.err)
-            self.assertNotIn("canary", program.err)
+            result = invoked("tail", *arguments)
+            self.assertEqual(result.exit_code, 2, result.stderr)
+            self.assertIn(words, result.stderr)
+            self.assertNotIn("canary", result.stderr)
         self.assertEqual(there.read_bytes(), b"precious")
 
 
