@@ -143,8 +143,9 @@ class World:
 
     ready = None
 
-    def __init__(self, **rules: Any) -> None:
-        self.clock = Clock()
+    def __init__(self, *, clock: Clock | None = None, **rules: Any) -> None:
+        """``clock`` is where time comes from; the publisher may be replaced in ``house`` before anybody connects."""
+        self.clock = clock or Clock()
         self.metrics = Metrics()
         self.registry = Registry(self.clock)
         self.deadlines = Deadlines(self.clock)
