@@ -144,7 +144,7 @@ class World:
     ready = None
 
     def __init__(self, *, clock: Clock | None = None, **rules: Any) -> None:
-        """``clock`` is where time comes from; the publisher may be replaced in ``house`` before anybody connects."""
+        """``house`` may be given another publisher, before anybody connects."""
         self.clock = clock or Clock()
         self.metrics = Metrics()
         self.registry = Registry(self.clock)
