@@ -25,7 +25,7 @@ from nats.aio.msg import Msg
 from nats.errors import TimeoutError as NothingNew
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
-STREAMS_MAX = 10_000
+FRAMES_MAX = 100_000
 ACK_WAIT_S = 30.0
 # How much one worker takes at a time, and how much may be out to all of them together.
 BATCH = 100
@@ -35,21 +35,23 @@ Stream = tuple[str, str, int]
 
 
 class Seen:
-    """The last frame that was worked on, for each stream; the streams quiet for longest are forgotten."""
+    """The frames that were worked on here, the last FRAMES_MAX of them.
+
+    Each by its number: what another worker left behind comes again after later frames of its stream.
+    """
 
     def __init__(self) -> None:
-        self._last: OrderedDict[Stream, int] = OrderedDict()
+        self._done: OrderedDict[tuple[Stream, int], None] = OrderedDict()
 
     def is_new(self, stream: Stream, seq: int) -> bool:
         """Whether this frame has not been worked on here."""
-        return seq > self._last.get(stream, 0)
+        return (stream, seq) not in self._done
 
     def done(self, stream: Stream, seq: int) -> None:
         """This frame has been worked on."""
-        self._last[stream] = seq
-        self._last.move_to_end(stream)
-        if len(self._last) > STREAMS_MAX:
-            self._last.popitem(last=False)
+        self._done[stream, seq] = None
+        if len(self._done) > FRAMES_MAX:
+            self._done.popitem(last=False)
 
 
 async def consume(

@@ -21,7 +21,7 @@ from array import array
 from typing import Any
 
 from websockets.asyncio.client import connect
-from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 
 URL = os.environ.get("WS_URL", "ws://localhost:8443/v1/ingest")
 WHO = {name: os.environ.get(name.upper(), "demo") for name in ("tenant_id", "interaction_id")}
@@ -58,7 +58,8 @@ class Stream:
 
     async def run(self) -> None:
         """Connect until the stream is stopped. Raises: SystemExit when it cannot go on."""
-        attempt, lost_at, before, now = 0, 0.0, (-1, -1), asyncio.get_running_loop().time
+        attempt, lost_at, now = 0, 0.0, asyncio.get_running_loop().time
+        before = (False, -1, -1)
         while not self.stopped:
             try:
                 why = await self.connection()
@@ -66,12 +67,13 @@ class Stream:
                 why = closed.rcvd.code if closed.rcvd else 1006
             except InvalidStatus as refused:
                 why = refused.response.status_code
-            except OSError:
+            except (OSError, InvalidHandshake):  # no connection, or it ended before it was one
                 why = 1006 if self.began else 0
             if self.sending is not None:
                 self.sending.cancel()
-            if before != (self.resumes, self.restarts):  # there was a stream: this is a new loss
-                attempt, lost_at, before = 0, now(), (self.resumes, self.restarts)
+            so_far = (self.began, self.resumes, self.restarts)
+            if before != so_far:  # there was a stream: this is a new loss
+                attempt, lost_at, before = 0, now(), so_far
             if not self.stopped and (why not in COME_BACK or now() - lost_at > self.window_s):
                 sys.exit(f"the stream is over: {why}")
             # Growing pauses, and never the same: all the other clients were cut off as well.

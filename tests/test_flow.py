@@ -417,6 +417,41 @@ class MoveTests(FlowCase):
         self.successResultOf(done)
         self.assertEqual(lane.events[-1][0], "moved")
 
+    def test_what_was_in_flight_before_a_gap_goes_back_too(self) -> None:
+        """The bus may have it or not: it is neither published nor declared."""
+        driver, far, lane = self.world.live(wish=Wish(resumable=True))
+        self.send(driver, 6)
+        lane.confirm(1)
+        lane.drop(4, 5)
+        self.world.registry.drain(1.0)
+        self.world.pump(1.0 + FLUSH_GRACE_S + 0.5)
+        moved = far.last("moved")
+        self.assertEqual((moved["next_seq"], moved["pending"]), (2, 0))
+        self.assertEqual(moved["drops"], {"overflow": 2, "returned": 3})
+
+    def test_nothing_goes_back_to_nobody(self) -> None:
+        driver, _, lane = self.world.live()
+        self.send(driver, 2)
+        driver.lost(1006)
+        self.world.live("other")
+        self.world.registry.drain(20.0)
+        self.world.pump(12.0)
+        self.assertEqual(lane.open, [1, 2])
+        lane.confirm()
+        self.assertEqual(lane.events[-1], ("moved", {"seq": 2, **ledger(2, 2)}))
+
+    def test_one_that_was_stopped_by_its_client_is_not_moved(self) -> None:
+        driver, far, lane = self.world.live()
+        self.send(driver, 1)
+        driver.stop()
+        self.world.registry.drain(1.0)
+        self.world.pump(1.0 + FLUSH_GRACE_S + 0.5)
+        self.assertEqual(far.last("stopped"), {"seq": 1, **ledger(1, 0)})
+        lane.confirm()
+        self.assertEqual(lane.events[-1][0], "stopped")
+        self.assertEqual(lane.events[-1][1]["reason"], "flush_timeout")
+        self.assertEqual(self.world.metrics.streams_moved, 0)
+
     def test_one_that_waits_for_its_client_is_moved_without_it(self) -> None:
         driver, _, lane = self.world.live()
         driver.lost(1006)

@@ -31,6 +31,7 @@ from voiceingest.flow import Flow
 from voiceingest.limits import COALESCE_S
 from voiceingest.publishers.delivery import Delivery
 from voiceingest.publishers.gap_reports import GAP_INTERVAL_S
+from voiceingest.registry import FLUSH_GRACE_S
 from voiceingest.stream import State, Wish
 
 WINDOW_S = 2.0
@@ -50,8 +51,9 @@ class Client:
 class PromiseMachine(RuleBasedStateMachine):
     """See the head of this file."""
 
-    @initialize()
-    def begin(self) -> None:
+    @initialize(drains=st.booleans())
+    def begin(self, drains: bool) -> None:
+        self.drains = drains
         clock = SteadyClock()
         self.world = World(clock=clock, resume_window_s=WINDOW_S, ack_interval=1, idle_timeout_s=0.0)
         self.bus = FakeBus()
@@ -174,7 +176,7 @@ class PromiseMachine(RuleBasedStateMachine):
         for client in self.clients:
             if client.driver is not None and client.driver._flow is not None:
                 stream = client.driver.stream
-                assert all(seq <= stream.settled_seq for seq in client.far.acks)
+                assert all(seq <= stream.ledger.settled_seq for seq in client.far.acks)
                 assert client.far.acks == sorted(set(client.far.acks))
 
     @invariant()
@@ -184,9 +186,37 @@ class PromiseMachine(RuleBasedStateMachine):
             assert sum(stream.state in (State.LIVE, State.DETACHED) for stream in streams) <= 1
 
     def teardown(self) -> None:
-        """Everybody leaves, the bus comes back: nothing is pending, nothing is missing, nothing is left."""
+        """The end: a shutdown without the bus, or everybody leaves and the bus comes back."""
         if not hasattr(self, "world"):
             return
+        if self.drains:
+            self._shut_down()
+        else:
+            self._come_to_rest()
+
+    def _shut_down(self) -> None:
+        """Whoever is moved is told of a frame before which the fate of all is known."""
+        self.bus.down("lost")
+        self.world.registry.drain(1.0)
+        self.world.clock.advance(1.0 + FLUSH_GRACE_S + 1.0)
+        said = self._events()
+        for client in self.clients:
+            if client.driver is None or "moved" not in client.far.words():
+                continue
+            moved, stream = client.far.last("moved"), client.driver.stream
+            name = f"{stream.interaction_id}@{stream.epoch}"
+            heard = {seq for one, seq in self.bus.taken if one == name and seq}
+            for gap in said[name]["gap"]:
+                heard |= set(range(gap["from"], gap["to"] + 1))
+            assert set(range(1, moved["next_seq"])) <= heard, "not on the bus, nor declared, nor returned"
+            assert moved["received"] == moved["published"] + moved["dropped"] + moved["pending"]
+        assert self.world.registry.draining
+        stopped = self.delivery.stop(1.0)
+        self.world.clock.advance(1.0)
+        assert stopped.called
+
+    def _come_to_rest(self) -> None:
+        """Nothing is pending, nothing is missing, nothing is left."""
         for client in self.clients:
             if client.driver is not None:
                 client.driver.lost(1006)
@@ -216,14 +246,16 @@ class PromiseMachine(RuleBasedStateMachine):
         assert self.world.metrics.sessions_active == 0
 
     def _events(self) -> dict[str, dict[str, list[dict[str, Any]]]]:
-        """Events that were confirmed or refused, by stream and kind; one sent twice counts once."""
+        """Events that were sent, or wait for the bus, by stream and kind; one sent twice counts once."""
         found: dict[str, dict[str, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
-        for batch in self.bus.batches:
-            for name, seq, _, payload in batch:
-                if not seq:
-                    event = json.loads(payload)
-                    if event not in found[name][event["event"]]:
-                        found[name][event["event"]].append(event)
+        sent = [(seq, payload) for batch in self.bus.batches for _, seq, _, payload in batch]
+        waiting = [frame[::2] for flow in self.flows for frame in flow.lane.ring]  # type: ignore[attr-defined]
+        for seq, payload in [*sent, *waiting]:
+            if not seq:
+                event = json.loads(payload)
+                kind = found[f"{event['interaction_id']}@{event['epoch']}"][event["event"]]
+                if event not in kind:
+                    kind.append(event)
         return found
 
 

@@ -65,4 +65,5 @@ def _resume(house: House, holder: ILive | None, facts: tuple[str, str, AudioForm
         claim, wish, node=tokens.node, window_s=tokens.window_s, now=house.wall_clock()
     )
     house.metrics.streams_resumed["elsewhere"] += 1
+    house.registry.note_epoch(claim.epoch)
     return Entry(None, holder, claim.epoch, next_seq, True)

@@ -50,9 +50,8 @@ class Flow:
         self._window_s = house.rules.resume_window_s
         self._farewell = _NORMAL
         self._connection: IConnection | None = None
-        now = house.clock.seconds()
         names = (facts.tenant_id, facts.interaction_id)
-        stream.start(*names, facts.audio, now, epoch=entry.epoch, next_seq=entry.next_seq)
+        stream.start(*names, facts.audio, house.clock.seconds(), epoch=entry.epoch, next_seq=entry.next_seq)
         # Before the end of the one it replaces: its first frame then waits for the other's last.
         self.lane = house.publisher.open_lane(facts, self)
         self._is_settled = False
@@ -62,10 +61,8 @@ class Flow:
         self._metrics.sessions_started += 1
         self._metrics.sessions_active += 1
         shape = {"sample_rate": facts.audio.sample_rate, "encoding": facts.audio.encoding}
-        if entry.is_resumed:
-            self.lane.publish_event("resumed", {"next_seq": entry.next_seq, **shape})
-        else:
-            self.lane.publish_event("started", shape)
+        place = {"next_seq": entry.next_seq} if entry.is_resumed else {}
+        self.lane.publish_event("resumed" if entry.is_resumed else "started", {**place, **shape})
 
     # --- its connection
 
@@ -152,16 +149,16 @@ class Flow:
             self.stop()
 
     def cut(self) -> None:
-        """The bus did not confirm the last frames before the shutdown: say how many.
-
-        What was not sent to it is given back to a client that can send it to another process.
-        """
-        stream = self.stream
+        """The bus did not confirm the last frames in time: say how many, give back the unsent."""
+        stream, settled_seq = self.stream, self.stream.ledger.settled_seq
         if stream.state is State.STOPPING:
-            if self._is_moving and not self._is_settled:
-                count, size_bytes = self.lane.withdraw(stream.settled_seq)
+            # Where nobody hears of it nothing is given back: the bus may still take it.
+            if self._is_moving and self._connection is not None:
+                count, size_bytes = self.lane.withdraw(settled_seq)
                 stream.ledger.drop(count, size_bytes >> 1, "returned")
-            self._say_last(stream.settled_seq + 1)
+            self._say_last(settled_seq + 1)
+            # Now: by the refusal below, one that was stopped by its client would count as moved.
+            self.end(Step.CUT, self.why_ended or FlushTimeout.code)
         if self._connection is not None:
             self._connection.refuse(Draining())
         self.end(Step.CUT, Draining.code)
@@ -176,7 +173,7 @@ class Flow:
         """The bus has taken ``seq``."""
         self._metrics.samples_published += size_bytes >> 1
         stream = self.stream
-        if stream.confirmed(seq, size_bytes) and stream.state is not State.ENDED:
+        if stream.confirmed(seq, size_bytes) and stream.state in (State.LIVE, State.STOPPING):
             self._metrics.acks_sent += 1
             self.far.ack(seq)
         if stream.state is not State.LIVE:
@@ -266,8 +263,11 @@ class Flow:
     # --- what is said
 
     def say_started(self, is_resumed: bool) -> None:
-        """Answer the ``start``."""
+        """Answer the ``start``; who was away hears which frames have been published since."""
         self.far.say("started", **self._house.greeting(self.stream), resumed=is_resumed)
+        if (seq := self.stream.late_ack()) is not None:
+            self._metrics.acks_sent += 1
+            self.far.ack(seq)
 
     def tell(self, error: VoiceIngestError, *, on_bus: bool = True) -> None:
         """Count an error, say it to the caller, and to whoever follows the events of the stream."""

@@ -63,6 +63,6 @@ RESUME_TOKEN_MAX_AGE_S: Final = 24 * 3600.0
 # A resume token: four times what two identifiers of 128 characters take in base64.
 RESUME_TOKEN_MAX_BYTES: Final = 4 * 1024
 
-# Numbers a client gives us for its frames; JSON carries whole numbers exactly up to here (RFC 8259
-# section 6).
-SEQ_MAX_COUNT: Final = 2**53 - 1
+# Numbers a client gives us for its frames: more than two days at 400 frames a second. Consumers may
+# keep a bit for each number, and a client is not to make them keep gigabytes.
+SEQ_MAX_COUNT: Final = 2**26

@@ -21,7 +21,7 @@ MOVES_PER_S: Final = 100.0
 # From ``goaway`` to the end of a stream that is moved, in seconds: what is on its way arrives.
 MOVE_NOTICE_S: Final = 0.5
 
-# Streams that wait for their client at once; each is some 3 KiB. Past it the oldest is given up.
+# Streams that wait for their client at once; each is some 9 KiB. Past it the oldest is given up.
 DETACHED_MAX_COUNT: Final = 10_000
 
 One = TypeVar("One")
@@ -134,6 +134,10 @@ class Registry:
         """A number for a new numbering: the time, and larger than every one before."""
         self._epoch = max(wall_ms, self._epoch + 1, after + 1)
         return self._epoch
+
+    def note_epoch(self, epoch: int) -> None:
+        """An epoch another process gave: what begins here is to be newer."""
+        self._epoch = max(self._epoch, epoch)
 
     def attached(self, stream: ILive) -> None:
         """The client of a stream has come back."""

@@ -44,6 +44,7 @@ class Manners:
     forget_unacked: bool = False
     resume_error: str | None = None
     lose_at_stop: bool = False
+    stopped_at_resume: bool = False
     deny_count: int = 0
     deny_after: int = 0
 
@@ -116,6 +117,10 @@ class Speaker(WebSocketServerProtocol):  # type: ignore[misc]
         if not resumed:
             epochs.append([])
         self.stream = epochs[-1]
+        if resumed and manners.stopped_at_resume:
+            manners.lose_at_stop = False
+            self._stop()
+            return
         if resumed and manners.forget_unacked:
             del self.stream[message["acked"] :]
         if resumed and message["from_seq"] > len(self.stream) + 1:

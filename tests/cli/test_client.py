@@ -356,6 +356,16 @@ class ResumeTests(ClientCase):
         self.assertIn("are not confirmed", problem.text)
 
     @coroutine
+    async def test_the_answer_to_stop_is_heard_by_coming_back(self) -> None:
+        server = await self.serve(Manners(resumable=True, lose_at_stop=True, stopped_at_resume=True))
+        client = self.resuming(server)
+        frames = await self.play(client, 12)
+        self.assertEqual(server.streams["call-1"], [frames])
+        self.assertTrue(client.tally.complete)
+        self.assertEqual((client.gave_up, client.tally.restarts), (None, 0))
+        self.assertEqual(client.ending.close_code, 1000)
+
+    @coroutine
     async def test_an_abort_ends_the_attempts(self) -> None:
         server = await self.serve(Manners(resumable=True, lose_at=(1,), deny_after=1, deny_count=10**6))
         client = self.resuming(server)

@@ -272,7 +272,7 @@ class OneServerTests(NatsTestCase):
         opened = [self.open(delivery, f"call-{number}") for number in range(20)]
         lanes = [lane for lane, _ in opened]
         seq = 1
-        for _ in range(8):
+        for _ in range(5):
             seq = await self.speak(lanes, seq, 10)
             for lane in lanes:
                 lane.publish(seq, seq, FRAME)
@@ -286,7 +286,7 @@ class OneServerTests(NatsTestCase):
         for number, (_, sink) in enumerate(opened):
             self.assertEqual(sink.heard, [*range(1, seq)])
             self.assert_once_in_order(stored, f"call-{number}", seq - 1)
-        self.assertEqual(self.metrics.bus_disconnects["timeout"], 8)
+        self.assertEqual(self.metrics.bus_disconnects["timeout"], 5)
 
     async def test_a_frozen_server_is_cut_and_found_again(self) -> None:
         server = NatsServer(self)
@@ -353,9 +353,9 @@ class OneServerTests(NatsTestCase):
         for seq in range(1, 31):
             lane.publish(seq, seq, FRAME)
         await until(lambda: self.metrics.bus_disconnects["full"] > 2, "the reason")
-        await pause(2.0)
+        await pause(1.0)
         # Pauses of 0.05, 0.1, 0.2, 0.4, 0.8 s at the least: not a tight loop.
-        self.assertGreater(10, self.metrics.bus_disconnects["full"])
+        self.assertGreater(8, self.metrics.bus_disconnects["full"])
         self.assertEqual(sink.dropped_seqs, [])
         self.assertGreater(len(sink.confirmed_seqs), 5)
 

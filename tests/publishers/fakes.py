@@ -43,6 +43,7 @@ class FakeBus:
         self.batches: list[list[tuple[Any, int, int, bytes]]] = []
         self.inflight: deque[tuple[Any, int, int, bytes]] = deque()
         self.dropped_connections: list[str] = []
+        self.taken: list[tuple[Any, int]] = []
         self.stopped: Deferred[None] = succeed(None)
         self.is_stopped = False
         self.listener: IBusListener
@@ -86,7 +87,7 @@ class FakeBus:
 
     def confirm(self, count: int = 1) -> None:
         for _ in range(count):
-            self.inflight.popleft()
+            self.taken.append(self.inflight.popleft()[:2])
         self.listener.bus_confirmed(count)
 
     def confirm_all(self) -> None:

@@ -895,7 +895,7 @@ class SuccessionTests(DeliveryTestCase):
         self.assertEqual(self.bus.sent, [("call-1@1", 1), ("call-1@2", 1), ("call-1@3", 1)])
         # Nothing is remembered of them.
         fresh, _ = self.open(epoch=4)
-        self.assertFalse(fresh.waits)
+        self.assertFalse(fresh.before is not None)
 
     def test_an_empty_one_between_two_does_not_let_the_last_go_first(self) -> None:
         first, _ = self.open(epoch=1)
@@ -911,6 +911,22 @@ class SuccessionTests(DeliveryTestCase):
         first.close()
         self.flush()
         self.assertEqual(self.bus.sent, [("call-1@1", 1), ("call-1@3", 1)])
+
+    def test_taking_over_again_and_again_leaves_no_trail(self) -> None:
+        first, _ = self.open(epoch=1)
+        self.publish(first, 1)
+        first.close()
+        for epoch in range(2, 5000):
+            lane, _ = self.open(epoch=epoch)
+            lane.close()
+        last, _ = self.open(epoch=5000)
+        self.publish(last, 1)
+        self.assertIs(last.before, first)
+        self.bus.up()
+        self.flush()
+        self.bus.confirm_all()
+        self.flush()
+        self.assertEqual(self.bus.sent, [("call-1@1", 1), ("call-1@5000", 1)])
 
     def test_an_empty_one_makes_room_at_once(self) -> None:
         old, _ = self.open(epoch=1)

@@ -187,7 +187,7 @@ class DeliveryMachine(RuleBasedStateMachine):
             audio = [frame for frame in lane.ring if frame[0]]
             assert lane.unsent_audio == len(audio)
             audio += [frame for owner, frame in delivery._inflight if owner is lane and frame[0]]
-            assert lane._audio_bytes == sum(len(frame[2]) for frame in audio)
+            assert lane.audio_bytes == sum(len(frame[2]) for frame in audio)
             assert lane.pending == len(audio) + lane._gapped
 
     @invariant()
@@ -195,7 +195,7 @@ class DeliveryMachine(RuleBasedStateMachine):
         delivery = self.delivery
         assert delivery.held_bytes <= ALL_BYTES
         assert delivery._inflight_bytes < WINDOW_BYTES + LARGEST_BYTES + QUEUED_FRAME_OVERHEAD_BYTES
-        waiting = {caller.lane for caller in self.callers if caller.lane.ring and not caller.lane.waits}
+        waiting = {caller.lane for caller in self.callers if caller.lane.ring and caller.lane.before is None}
         assert set(delivery.order) == waiting
         assert len(self.clock.getDelayedCalls()) <= 3
         for caller in self.callers:

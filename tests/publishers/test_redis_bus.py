@@ -22,7 +22,7 @@ from tests.publishers.fakes import FACTS, make_settings
 from tests.support.case import SynchronousTestCase
 from voiceingest.errors import BadCertificate, SettingsError
 from voiceingest.metrics import Metrics
-from voiceingest.publishers.redis_bus import PING_IDLE_S, STATE_ERRORS, RedisBus
+from voiceingest.publishers.redis_bus import PING_IDLE_S, STATE_ERRORS, STEADY_S, RedisBus
 from voiceingest.publishers.redis_pubsub import RedisPubSub
 from voiceingest.wire.resp import PING
 
@@ -168,6 +168,14 @@ class BusTests(BusCase):
             self.assertEqual(self.reactor.unixClients, [])
             self.reactor.advance(0.002)
         transport = self.up()
+        self.send(1)
+        # What takes one message and breaks is as bad as what takes none.
+        self.answer(transport, b":0\r\n-READONLY no\r\n")
+        self.reactor.advance(0.8 - 0.001)
+        self.assertEqual(self.reactor.unixClients, [])
+        self.reactor.advance(0.002)
+        transport = self.up()
+        self.reactor.advance(STEADY_S)
         self.send(1)
         self.answer(transport, b":0\r\n")
         transport.lose()

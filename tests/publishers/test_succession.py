@@ -27,20 +27,33 @@ class SuccessionTests(SynchronousTestCase):
 
     def test_each_waits_for_the_one_before(self) -> None:
         first, second, third = (self.lane() for _ in range(3))
-        self.assertEqual([one.waits for one in (first, second, third)], [False, True, True])
+        self.assertEqual([one.before for one in (first, second, third)], [None, first, second])
         self.assertEqual(with_successors([first]), {first, second, third})
         self.assertIs(self.succession.leave(first), second)
-        self.assertEqual((second.waits, third.waits), (False, True))
+        self.assertEqual((second.before, third.before), (None, second))
         self.assertIs(self.succession.leave(second), third)
         self.assertIsNone(self.succession.leave(third))
         self.assertEqual(self.succession._newest, {})
 
     def test_other_interactions_and_other_tenants_do_not(self) -> None:
         lanes = [self.lane(), self.lane("other"), self.lane(tenant="other")]
-        self.assertEqual([one.waits for one in lanes], [False] * 3)
+        self.assertEqual([one.before for one in lanes], [None] * 3)
 
     def test_one_that_leaves_twice_takes_nobody_along(self) -> None:
         first, second = self.lane(), self.lane()
         self.succession.leave(first)
         self.assertIsNone(self.succession.leave(first))
         self.assertEqual(self.succession._newest, {("acme", "call"): second})
+
+    def test_one_from_the_middle_leaves_and_those_beside_it_close_up(self) -> None:
+        first, second, third = (self.lane() for _ in range(3))
+        self.assertIsNone(self.succession.leave(second))
+        self.assertIs(third.before, first)
+        self.assertIs(self.succession.leave(first), third)
+
+    def test_the_last_of_them_may_leave_before_the_first(self) -> None:
+        first, second = self.lane(), self.lane()
+        self.assertIsNone(self.succession.leave(second))
+        third = self.lane()
+        self.assertIs(third.before, first)
+        self.assertIs(self.succession.leave(first), third)

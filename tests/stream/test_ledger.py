@@ -31,6 +31,26 @@ class Sums(SynchronousTestCase):
         self.assertEqual((ledger.dropped, ledger.pending), (7, 0))
         self.assertEqual(ledger.summary()["drops"], {"overflow": 5, "refused": 2})
 
+    def test_nothing_that_was_dropped_is_no_reason(self) -> None:
+        ledger = Ledger()
+        ledger.drop(0, 0, "returned")
+        self.assertEqual(ledger.summary()["drops"], {})
+
+    def test_settled_is_up_to_the_first_frame_that_is_not(self) -> None:
+        ledger = Ledger()
+        ranges = ((1, 2), (6, 7), (8, 9), (20, 20), (12, 12), (3, 3), (4, 5), (10, 11), (13, 19))
+        seen = []
+        for first, last in ranges:
+            ledger.settle(first, last)
+            seen.append(ledger.settled_seq)
+        self.assertEqual(seen, [2, 2, 2, 2, 2, 3, 9, 12, 20])
+
+    def test_an_outage_of_an_hour_is_one_range(self) -> None:
+        ledger = Ledger()
+        for seq in range(2, 10_000):
+            ledger.settle(seq, seq)
+        self.assertEqual((ledger.settled_seq, len(ledger._ahead)), (0, 1))
+
     def test_the_summary_is_in_a_fixed_order(self) -> None:
         """It goes on the wire as it is; readers see the same order every time."""
         frames = ["received", "published", "dropped", "pending"]

@@ -160,9 +160,12 @@ class NatsServer:
 
 
 class NatsCluster:
-    """``count`` servers that know one another; their JetStream has a leader when this returns."""
+    """``count`` servers that know one another; their JetStream has a leader when this returns.
 
-    def __init__(self, test: ITest, count: int = 3) -> None:
+    ``wait`` false: not yet, ``wait_until_led`` is to be called.
+    """
+
+    def __init__(self, test: ITest, count: int = 3, *, wait: bool = True) -> None:
         ports = _free_ports(3 * count)
         routes = ", ".join(f'"nats://{HOST}:{port}"' for port in ports[:count])
         self.servers = [
@@ -175,6 +178,11 @@ class NatsCluster:
             )
             for number, port in enumerate(ports[:count])
         ]
+        if wait:
+            self.wait_until_led()
+
+    def wait_until_led(self) -> None:
+        """Return when all are up and JetStream has a leader. Raises: ``ServerFailed``."""
         for server in self.servers:
             server.wait_until_healthy()
         wait_for(self._has_leader, *self.servers)

@@ -280,7 +280,8 @@ class IngestClient:
         if not isinstance(problem, CommandFailed):
             problem = CommandFailed(f"a mistake of this program: {type(problem).__name__}: {problem}")
         # Where the stream has been stopped there was nothing to come back to.
-        self.gave_up = None if self.tally.unanswered else problem
+        is_over = self.tally.unanswered or self.tally.stopped is not None
+        self.gave_up = None if is_over else problem
         refused = problem.ending if isinstance(problem, Refused) else None
         self.ending = refused or Ending(close_code=1006)
         self._waiting.changed()

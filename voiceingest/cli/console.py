@@ -17,6 +17,8 @@ from rich.live import Live
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from .failures import CommandFailed
+
 
 def printable(text: str) -> str:
     """``text`` without control characters: what came over a network must not move the cursor."""
@@ -88,12 +90,18 @@ class Console:
         try:
             write()
         except BrokenPipeError:
-            self.closed = True
-            # The interpreter flushes standard output once more at exit and would complain.
-            if self._documents is sys.stdout:
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            self._give_up()
             if self.when_closed is not None:
                 self.when_closed()
+        except OSError as problem:
+            self._give_up()
+            raise CommandFailed(f"the output cannot be written: {problem.strerror}") from problem
+
+    def _give_up(self) -> None:
+        self.closed = True
+        # The interpreter flushes standard output once more at exit and would complain.
+        if self._documents is sys.stdout:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class SpeechBar:

@@ -16,7 +16,9 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.endpoints import UNIXClientEndpoint, UNIXServerEndpoint
 from twisted.internet.error import CannotListenError, ProcessExitedAlready
 from twisted.internet.interfaces import IPushProducer
+from twisted.internet.process import reapAllProcesses
 from twisted.internet.protocol import Factory, ProcessProtocol, connectionDone
+from twisted.internet.task import deferLater
 from twisted.protocols.basic import Int32StringReceiver
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -33,6 +35,7 @@ MESSAGE_MAX_BYTES: Final = 4 * 1024 * 1024
 START_TIMEOUT_S: Final = 30.0
 STOP_TIMEOUT_S: Final = 10.0
 LAST_WORDS_CHARS: Final = 2000
+_REAP_S: Final = 0.05
 
 # What may lie in the pipe; a parent that is so far behind measures nothing.
 BEHIND_MAX_BYTES: Final = 256 * 1024 * 1024
@@ -197,8 +200,11 @@ class Understudy(Reader):
             return
         self.stop()
         timer = self._reactor.callLater(STOP_TIMEOUT_S, self._kill)
-        if not self._child.ended.called:
-            await self._child.ended
+        while not self._child.ended.called:
+            # Nobody takes SIGCHLD here (running.py): Twisted looks once, when the pipes close, and that
+            # may be a moment before the child has ended.
+            reapAllProcesses()
+            await deferLater(self._reactor, _REAP_S)
         if timer.active():
             timer.cancel()
         listening, self._listening = self._listening, None

@@ -117,14 +117,16 @@ class Delivery:
         return int(self._wall_clock() * 1000)
 
     def lane_done(self, lane: Lane) -> None:
-        """``lane`` is closed and empty: the next one of its interaction may begin."""
+        """``lane`` is closed and empty: the next one of its interaction may begin, if its turn has come."""
         successor = self._succession.leave(lane)
-        if successor is None:
-            return
-        if successor.ring:
+        if successor is not None and successor.ring:
             self.order[successor] = None
             self.arm_flush()
-        successor.look_done()
+
+    def returned(self, count: int, size_bytes: int) -> None:
+        """Frames were given back to their client, at a shutdown."""
+        self.metrics.frames_dropped["returned"] += count
+        self.metrics.samples_dropped["returned"] += size_bytes >> 1
 
     def sink_failed(self, first: bool) -> None:
         """A stream raised while it was told about its frames; called from the ``except``."""
@@ -163,6 +165,7 @@ class Delivery:
                 self.order.move_to_end(lane, last=False)
         self._inflight_bytes = 0
         self._replies.is_waiting = False
+        self._finish_if_empty()
 
     def bus_confirmed(self, count: int) -> None:
         """The oldest ``count`` messages in flight have been taken."""
@@ -285,6 +288,7 @@ class Delivery:
         lanes = with_successors([*(lane for lane, _ in self._inflight), *self.order])
         if left := sum(lane.pending for lane in lanes):
             self.metrics.frames_dropped["shutdown"] += left
+            self.metrics.samples_dropped["shutdown"] += sum(lane.audio_bytes for lane in lanes) >> 1
             self._log.error("Frames were not confirmed", event="frames_left", frames=left, reason=self.ready)
         self._replies.stop()
         self.gaps.stop()

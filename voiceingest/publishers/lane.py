@@ -44,24 +44,9 @@ class Lane:
     """The way of one stream to the bus (``ILane``). Made by ``Delivery.open_lane``."""
 
     __slots__ = (
-        "_audio_bytes",
-        "_audio_max_bytes",
-        "_closed",
-        "_delivery",
-        "_events_held",
-        "_gapped",
-        "_gaps",
-        "_sent_seq",
-        "_sink",
-        "_sink_failed",
-        "_withdrawn_after",
-        "facts",
-        "pending",
-        "prepared",
-        "ring",
-        "successor",
-        "unsent_audio",
-        "waits",
+        "_audio_max_bytes", "_closed", "_delivery", "_events_held", "_gapped", "_gaps", "_sent_seq",
+        "_sink", "_sink_failed", "_withdrawn_after", "audio_bytes", "before", "facts", "pending",
+        "prepared", "ring", "successor", "unsent_audio",
     )
 
     def __init__(
@@ -73,7 +58,7 @@ class Lane:
         self._sink_failed = False
         self._closed = False
         # Unconfirmed audio, in flight included: the "circular buffer" of the stream.
-        self._audio_bytes = 0
+        self.audio_bytes = 0
         self._audio_max_bytes = audio_max_bytes
         self.unsent_audio = 0
         self._events_held = 0
@@ -83,7 +68,8 @@ class Lane:
         # Dropped and not yet reported, in that order: (first, last, reason, bytes).
         self._gaps: list[tuple[int, int, str, int]] = []
         self._gapped = 0
-        self.waits = False
+        # Of the same interaction: the lane it waits for, and the one that waits for it.
+        self.before: Lane | None = None
         self.successor: Lane | None = None
         self.pending = 0
         self.prepared = prepared
@@ -94,7 +80,7 @@ class Lane:
     def publish(self, seq: int, timestamp_ms: int, audio: bytes) -> None:
         """Hand over one frame. Never blocks, never raises; the sink hears what became of it."""
         self.pending += 1
-        self._audio_bytes += len(audio)
+        self.audio_bytes += len(audio)
         frame = (seq, timestamp_ms, audio, self._delivery.seconds())
         if self._closed:
             self.lose(frame, "closed")
@@ -139,10 +125,10 @@ class Lane:
             if self.ring[place][0] > after_seq:
                 returned_bytes += len(self._remove(place)[2])
                 count += 1
-        self._audio_bytes -= returned_bytes
+        self.audio_bytes -= returned_bytes
         self.unsent_audio -= count
         self.pending -= count
-        self._delivery.metrics.frames_dropped["returned"] += count
+        self._delivery.returned(count, returned_bytes)
         if not self.ring:
             self._delivery.order.pop(self, None)
         return count, returned_bytes
@@ -151,8 +137,8 @@ class Lane:
 
     @property
     def is_done(self) -> bool:
-        """Whether it is closed, nothing of it is held any more, nor of the lanes before it."""
-        return self._closed and not (self.pending or self._events_held or self.waits)
+        """Whether it is closed and nothing of it is held any more."""
+        return self._closed and not (self.pending or self._events_held)
 
     def look_done(self) -> None:
         """Leave, when that was the last of it."""
@@ -172,9 +158,10 @@ class Lane:
         if not seq:
             return
         if seq > self._withdrawn_after:
-            self._audio_bytes -= len(self._remove(0)[2])
+            self._remove(0)
+            self.audio_bytes -= len(frame[2])
             self.pending -= 1
-            self._delivery.metrics.frames_dropped["returned"] += 1
+            self._delivery.returned(1, len(frame[2]))
             self.look_done()
             return
         self.unsent_audio += 1
@@ -182,7 +169,7 @@ class Lane:
 
     def confirm(self, seq: int, size_bytes: int) -> None:
         """The bus has taken the audio frame ``seq``."""
-        self._audio_bytes -= size_bytes
+        self.audio_bytes -= size_bytes
         if self._gaps:
             self.report_gaps()
         self.pending -= 1
@@ -196,7 +183,7 @@ class Lane:
     def lose(self, frame: Frame, reason: str) -> None:
         """Account for an audio frame that will never be on the bus and is held no more."""
         seq, _, audio, _ = frame
-        self._audio_bytes -= len(audio)
+        self.audio_bytes -= len(audio)
         self._delivery.metrics.frames_dropped[reason] += 1
         gaps = self._gaps
         if gaps and gaps[-1][1] + 1 == seq and gaps[-1][2] == reason:
@@ -229,12 +216,12 @@ class Lane:
         ring.append(frame)
         delivery.held_bytes += len(frame[2]) + OVERHEAD_BYTES
         delivery.held_frames += 1
-        if self._audio_bytes > self._audio_max_bytes or delivery.held_bytes > delivery.held_max_bytes:
+        if self.audio_bytes > self._audio_max_bytes or delivery.held_bytes > delivery.held_max_bytes:
             self._make_room()
             if not ring:
                 delivery.order.pop(self, None)
                 return
-        if self.waits:
+        if self.before is not None:
             return
         delivery.order[self] = None
         if delivery.flush_call is None:
@@ -249,7 +236,7 @@ class Lane:
         over all streams nothing is: the stream that pushes past it pays, with the new frame last.
         """
         delivery, ring = self._delivery, self.ring
-        if not self.waits and delivery.held_bytes <= delivery.held_max_bytes:
+        if self.before is None and delivery.held_bytes <= delivery.held_max_bytes:
             # A turn of the reactor may be long, in a storm of callers: the flush has not had its chance.
             delivery.order[self] = None
             delivery.flush_now()
@@ -276,7 +263,7 @@ class Lane:
         By its length while the bus is down. By its age while it is up: a caller that catches up
         hands over ten seconds of audio at once, and a bus that takes them need lose none.
         """
-        if self._audio_bytes <= self._audio_max_bytes:
+        if self.audio_bytes <= self._audio_max_bytes:
             return False
         delivery = self._delivery
         oldest = next(frame for frame in self.ring if frame[0])

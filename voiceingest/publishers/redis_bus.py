@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 # A connection that has carried nothing for so long is asked whether it still lives.
 PING_IDLE_S: Final = 10.0
 
+# A connection that has confirmed for so long is a good one: the next failure is a first one again.
+STEADY_S: Final = 1.0
+
 # Errors that are about the connection or the server's state, not about one message: the message is
 # kept and the connection made anew, later and later (a fail-over answers READONLY, a full memory OOM).
 STATE_ERRORS: Final = {
@@ -83,7 +86,7 @@ class RedisBus(ABC):
         self._idle_call: IDelayedCall | None = None
         self._pong_call: IDelayedCall | None = None
         self._unanswered = 0
-        self._active_at = 0.0
+        self._active_at = self._up_at = 0.0
         self._is_stopping = False
         self.writable = False
 
@@ -215,8 +218,8 @@ class RedisBus(ABC):
 
     def _connected(self, link: RedisLink) -> None:
         self._attempt = None
-        self._link = link
-        self.writable = True
+        self._link, self.writable = link, True
+        self._up_at = self._reactor.seconds()
         self.begin()
         link.begin()
         self._idle_call = self._reactor.callLater(PING_IDLE_S, self._look_alive)
@@ -249,8 +252,9 @@ class RedisBus(ABC):
             self._connect()
 
     def _confirmed(self, count: int) -> None:
-        # Only now: a server that lets us in and then takes nothing is not one to hurry back to.
-        self._backoff.succeeded()
+        # Only now: a server that lets us in and takes nothing, or little, is not one to hurry back to.
+        if self._reactor.seconds() - self._up_at >= STEADY_S:
+            self._backoff.succeeded()
         self._unanswered -= count
         self._listener.bus_confirmed(count)
 

@@ -9,6 +9,7 @@ read 2026-11-20).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -33,6 +34,12 @@ ANSWER_MAX_S: Final = 1.0
 
 # At the start: how long after the first answer the others are still waited for.
 GRACE_S: Final = 0.25
+
+# A name or an address, and no more than may be looked up: nothing else is tried, or logged.
+_HOST: Final = re.compile(r"[A-Za-z0-9._:%-]{1,253}")
+
+# 64 bits (sentinel.c, config_epoch).
+_EPOCH: Final = re.compile(rb"[0-9]{1,20}")
 
 Address = tuple[str, int]
 
@@ -253,14 +260,18 @@ def _address(answer: Any) -> Address:
     if answer is None:
         raise BusRefusal("service")
     try:
-        host, port = answer
-        return host.decode("ascii"), int(port)
+        name, number = answer
+        host, port = name.decode("ascii"), int(number)
     except (TypeError, ValueError, AttributeError):
         raise BusRefusal("protocol") from None
+    if not _HOST.fullmatch(host) or not 0 < port < 65536:
+        raise BusRefusal("protocol")
+    return host, port
 
 
 def _epoch(answer: Any) -> int:
     """The ``config-epoch`` in a flat list of names and values; 0 where there is none."""
     words = answer if isinstance(answer, list) else []
-    found = dict(zip(words[::2], words[1::2], strict=False)).get(b"config-epoch", b"0")
-    return int(found) if isinstance(found, bytes) and found.isdigit() else 0
+    pairs = zip(words[::2], words[1::2], strict=False)
+    found = next((value for name, value in pairs if name == b"config-epoch"), b"0")
+    return int(found) if isinstance(found, bytes) and _EPOCH.fullmatch(found) else 0

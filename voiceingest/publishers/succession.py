@@ -18,19 +18,29 @@ class Succession:
         name = (lane.facts.tenant_id, lane.facts.interaction_id)
         before = self._newest.get(name)
         if before is not None:
-            before.successor = lane
-            lane.waits = True
+            before.successor, lane.before = lane, before
         self._newest[name] = lane
 
     def leave(self, lane: Lane) -> Lane | None:
-        """``lane`` is done; returns the one that may begin now."""
+        """``lane`` is done; returns the one that may begin now, where it was the first.
+
+        One from the middle leaves at once: whoever takes the same interaction over again and again
+        while the bus is away leaves no trail of empty lanes.
+        """
+        before, after = lane.before, lane.successor
+        lane.before = lane.successor = None
+        if after is not None:
+            after.before = before
         name = (lane.facts.tenant_id, lane.facts.interaction_id)
         if self._newest.get(name) is lane:
-            del self._newest[name]
-        successor, lane.successor = lane.successor, None
-        if successor is not None:
-            successor.waits = False
-        return successor
+            if before is None:
+                del self._newest[name]
+            else:
+                self._newest[name] = before
+        if before is None:
+            return after
+        before.successor = after
+        return None
 
 
 def with_successors(lanes: Iterable[Lane]) -> set[Lane]:

@@ -72,26 +72,9 @@ class Stream:
     """The record of one stream. Every method that changes it takes ``now`` in monotonic seconds."""
 
     __slots__ = (
-        "_acked",
-        "_authority",
-        "_bucket",
-        "_detached_at",
-        "_errors_in_a_row",
-        "_expires_at",
-        "_last_audio",
-        "_opened_at",
-        "_rules",
-        "_stopped_at",
-        "_warn_at",
-        "audio",
-        "debt_s",
-        "epoch",
-        "interaction_id",
-        "ledger",
-        "seq",
-        "settled_seq",
-        "state",
-        "tenant_id",
+        "_acked", "_authority", "_bucket", "_detached_at", "_errors_in_a_row", "_expires_at",
+        "_last_audio", "_opened_at", "_rules", "_stopped_at", "_warn_at", "audio", "debt_s",
+        "epoch", "interaction_id", "ledger", "seq", "state", "tenant_id",
     )
 
     def __init__(self, rules: StreamRules, authority: Authority, now: float) -> None:
@@ -104,7 +87,7 @@ class Stream:
         self._expires_at: float
         self._authority: Authority
         self.state = State.WAITING
-        self.seq = self.settled_seq = 0
+        self.seq = 0
         self.epoch = 0
         self.debt_s = 0.0
         self.ledger = Ledger()
@@ -135,7 +118,7 @@ class Stream:
         self.state = next_state(self.state, Step.START)
         self.tenant_id, self.interaction_id, self.audio = tenant_id, interaction_id, audio
         self.epoch = epoch
-        self.seq = self.settled_seq = self._acked = next_seq - 1
+        self.seq = self.ledger.settled_seq = self._acked = next_seq - 1
         rate = self._rules.realtime_factor * audio.bytes_per_s
         self._bucket = TokenBucket(rate, rate, now)
         self._last_audio = now
@@ -163,7 +146,8 @@ class Stream:
 
     def skip_to(self, next_seq: int) -> None:
         """The client no longer has what comes before ``next_seq``; it was never received."""
-        self.seq = max(self.seq, next_seq - 1)
+        missing, self.seq = self.seq + 1, max(self.seq, next_seq - 1)
+        self.ledger.settle(missing, self.seq)
 
     def take(self, size_bytes: int, now: float) -> int:
         """Accept one frame; returns its seq and leaves in ``debt_s`` how long to stop reading.
@@ -220,7 +204,7 @@ class Stream:
         ledger = self.ledger
         ledger.published += 1
         ledger.samples_published += size_bytes >> 1
-        self.settled_seq = seq
+        ledger.settle(seq, seq)
         return self._rules.ack_published and self._ack_due(seq)
 
     def received_ack_due(self, seq: int) -> bool:
@@ -230,7 +214,15 @@ class Stream:
     def dropped(self, first_seq: int, last_seq: int, reason: str, size_bytes: int) -> None:
         """Frames ``first_seq..last_seq`` will never be on the bus."""
         self.ledger.drop(last_seq - first_seq + 1, size_bytes >> 1, reason)
-        self.settled_seq = max(self.settled_seq, last_seq)
+        self.ledger.settle(first_seq, last_seq)
+
+    def late_ack(self) -> int | None:
+        """What a client that has come back was not told yet, where an ack is for what was published."""
+        settled_seq = self.ledger.settled_seq
+        if not self._rules.ack_published or settled_seq <= self._acked:
+            return None
+        self._acked = settled_seq
+        return settled_seq
 
     @property
     def flushed(self) -> bool:
