@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
 import socket
 import sys
 import threading
@@ -19,7 +18,6 @@ from nats.js import api
 from pydantic import SecretStr
 from twisted.internet.utils import getProcessOutputAndValue
 from twisted.logger import formatEvent, globalLogPublisher
-from twisted.trial.unittest import SkipTest
 
 from tests.integration.callers import audio_of
 from tests.integration.case import IngestCase, asynchronous
@@ -27,6 +25,7 @@ from tests.publishers.contract import NotingListener, PublisherContract, pause, 
 from tests.publishers.fakes import NotingSink, make_settings
 from tests.support.case import TestCase
 from tests.support.daemon import HOST, ROOT
+from tests.support.nats_accounts import NatsAccount
 from tests.support.nats_servers import NatsServer
 from tests.support.servers import TlsFiles
 from voiceingest.aio import as_deferred, as_future
@@ -58,17 +57,6 @@ class Stored:
     @property
     def frame(self) -> FrameMessage:
         return decode_frame(self.payload)
-
-
-def nats_account() -> Any:
-    """Raises: ``SkipTest`` where the part of the extra that signs is not installed, except in CI."""
-    try:
-        from tests.support.nats_accounts import NatsAccount
-    except ImportError:
-        if os.environ.get("CI") == "true":
-            raise
-        raise SkipTest("nkeys is not installed: pip install 'nats-py[nkeys]'") from None
-    return NatsAccount()
 
 
 async def _read_stream(url: str, stream: str) -> list[Stored]:
@@ -436,7 +424,7 @@ class AccessTests(NatsTestCase):
         await until(lambda: sink.confirmed_seqs == [1], "a confirmation")
 
     async def test_credentials(self) -> None:
-        account, other = nats_account(), nats_account()
+        account, other = NatsAccount(), NatsAccount()
         server = NatsServer(self, extra=account.config)
         path = account.write_credentials(self.mktemp_path())
         await self.accepted(server.url(), nats_credentials_path=path)

@@ -110,6 +110,14 @@ class ReliedOnTests(TestCase):
 
 
 class CredentialsTests(SynchronousTestCase):
+    def test_nats_py_asks_us_to_sign(self) -> None:
+        """A name of its own that is not documented."""
+        source = inspect.getsource(Client.connect)
+        self.assertIn("self._setup_nkeys_connect()", source)
+        source = inspect.getsource(Client._connect_command)
+        self.assertIn('sig = self._signature_cb(self._server_info["nonce"])', source)
+        self.assertIn("jwt = self._user_jwt_cb()", source)
+
     def test_a_file_that_is_gone_is_a_reason(self) -> None:
         self.assertIsNone(_credentials(None))
         self.assertEqual(

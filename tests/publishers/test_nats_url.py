@@ -10,9 +10,10 @@ from voiceingest.errors import BadCertificate, SettingsError
 from voiceingest.publishers.nats_url import NatsUrl, nats_tls, parse_nats_url, read_credentials
 
 SECRET = "s3cr3t-canary"
+SEED = "SUACSSL3UAHUDXKFSNVUZRF5UHPMWZ6BFDTJ7M6USDXIEDNPPQYYYCU3VY"
 CREDENTIALS = (
     "-----BEGIN NATS USER JWT-----\neyJ0.eyJq.c2ln\n------END NATS USER JWT------\n\n"
-    "-----BEGIN USER NKEY SEED-----\nSUACANARY\n------END USER NKEY SEED------\n"
+    f"-----BEGIN USER NKEY SEED-----\n{SEED}\n------END USER NKEY SEED------\n"
 )
 
 
@@ -75,12 +76,14 @@ class CredentialsTests(SynchronousTestCase):
         path = self.mktemp_path()
         for text in (CREDENTIALS, CREDENTIALS.replace("\n", "\r\n")):
             path.write_bytes(text.encode())
-            self.assertEqual(read_credentials(path), text.replace("\r\n", "\n"))
+            token, key = read_credentials(path)
+            self.assertEqual((token, key.seed), ("eyJ0.eyJq.c2ln", SEED))
 
     def test_half_a_file(self) -> None:
         path = self.mktemp_path()
         jwt, seed = CREDENTIALS.split("\n\n")
-        for text in (b"", jwt.encode(), seed.encode(), b"-----BEGIN NATS USER JWT-----", b"\xff\xfe"):
+        slip = CREDENTIALS.replace("SUACSSL", "SUACANARY").encode()
+        for text in (b"", jwt.encode(), seed.encode(), b"-----BEGIN NATS USER JWT-----", b"\xff\xfe", slip):
             path.write_bytes(text)
             problem = self.assertRaises(SettingsError, read_credentials, path)
             self.assertIn("holds no NATS user JWT and seed", str(problem))

@@ -1,6 +1,6 @@
 """A NATS operator, an account with JetStream and a user of it, made for one test.
 
-Tokens are JWTs signed with nkeys (github.com/nats-io/jwt, version 2): header and claims in base64,
+Tokens are JWTs signed with keys of NATS (github.com/nats-io/jwt, version 2): header and claims in base64,
 ``jti`` the hash of the claims, the signature that of the issuer's Ed25519 key.
 """
 
@@ -13,8 +13,10 @@ import os
 from pathlib import Path
 from typing import Any, Final
 
-import nkeys  # type: ignore[import-not-found, import-untyped]
+from voiceingest.publishers.nats_keys import NatsKey
 
+# strkey.go: O, A and U.
+_OPERATOR, _ACCOUNT, _USER = 14 << 3, 0, 20 << 3
 _LIMITS: Final = {
     **dict.fromkeys(("subs", "data", "payload", "imports", "exports", "conn", "leaf"), -1),
     **dict.fromkeys(("mem_storage", "disk_storage", "streams", "consumer"), -1),
@@ -26,10 +28,10 @@ class NatsAccount:
     """``config`` are lines for a server's configuration, ``credentials`` the text of a user's file."""
 
     def __init__(self) -> None:
-        operator = _Key(nkeys.PREFIX_BYTE_OPERATOR)
-        system = _Key(nkeys.PREFIX_BYTE_ACCOUNT)
-        account = _Key(nkeys.PREFIX_BYTE_ACCOUNT)
-        user = _Key(nkeys.PREFIX_BYTE_USER)
+        operator = _Key(_OPERATOR)
+        system = _Key(_ACCOUNT)
+        account = _Key(_ACCOUNT)
+        user = _Key(_USER)
         signed = operator.sign(operator, "operator", {"system_account": system.public})
         tokens = {
             system.public: operator.sign(system, "account", {}),
@@ -47,7 +49,7 @@ class NatsAccount:
             f"{account.sign(user, 'user', {'subs': -1, 'data': -1, 'payload': -1})}\n"
             "------END NATS USER JWT------\n\n"
             "-----BEGIN USER NKEY SEED-----\n"
-            f"{user.seed.decode()}\n"
+            f"{user.seed}\n"
             "------END USER NKEY SEED------\n"
         )
 
@@ -59,9 +61,8 @@ class NatsAccount:
 
 class _Key:
     def __init__(self, kind: int) -> None:
-        self.seed: bytes = nkeys.encode_seed(os.urandom(32), kind)
-        self.pair = nkeys.from_seed(bytearray(self.seed))
-        self.public: str = self.pair.public_key.decode()
+        self.pair = NatsKey(os.urandom(32), kind)
+        self.seed, self.public = self.pair.seed, self.pair.public
 
     def sign(self, subject: _Key, kind: str, facts: dict[str, Any]) -> str:
         """A token about ``subject``, issued by this key."""

@@ -291,8 +291,7 @@ class NatsJetStream:
 
 def _check(settings: Settings) -> None:
     """Raises: ``SettingsError``; where something is not installed, with the command that does it."""
-    wanted = ["nats"] if settings.nats_credentials_path is None else ["nats", "nkeys"]
-    if any(find_spec(name) is None for name in wanted):
+    if find_spec("nats") is None:
         raise SettingsError(["publish_url: NATS is an extra: pip install 'voiceingest[nats]'"])
     check_template("nats_subject", settings.nats_subject)
     check_template("nats_events_subject", settings.nats_events_subject)

@@ -35,6 +35,7 @@ from twisted.python.failure import Failure
 from ..aio import as_deferred
 from ..errors import SettingsError
 from ..interfaces import IClock
+from .nats_keys import NatsKey
 from .nats_url import NatsUrl, read_credentials
 from .nats_wire import NatsWire, NotEncrypted
 
@@ -129,11 +130,19 @@ class _Client(Client):
     """nats-py's client on our wire; answers to our messages go by its queue and its task."""
 
     inbox = b"\0"
+    credentials: tuple[str, NatsKey] | None = None
 
     def __init__(self, wire: NatsWire, answered: Callable[[int, bytes, bytes | None], None]) -> None:
         super().__init__()
         self._transport = wire
         self._answered = answered
+
+    def _setup_nkeys_connect(self) -> None:
+        # nats-py signs with a package that has no wheel, and looks for a JWT for ever where there is none.
+        if self.credentials is not None:
+            token, key = self.credentials
+            self._user_jwt_cb = token.encode
+            self._signature_cb = key.answer
 
     async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: Any) -> None:
         if subject.startswith(self.inbox):
@@ -177,6 +186,7 @@ class NatsLink:
     async def _connect(self) -> None:
         access, url = self._access, self._access.url
         host = f"[{self._host}]" if ":" in self._host else self._host
+        self.client.credentials = _credentials(access.credentials_path)
         await self.client.connect(
             servers=[f"{'tls' if url.tls else 'nats'}://{host}:{self._port}"],
             error_cb=self._client_failed,
@@ -192,7 +202,7 @@ class NatsLink:
             user=url.username,
             password=url.password,
             token=url.token,
-            user_credentials=_credentials(access.credentials_path),
+            user_credentials=None if self.client.credentials is None else RawCredentials("own"),
         )
 
     @property
@@ -268,11 +278,11 @@ class NatsLink:
             self._owner.link_broken(self, reason)
 
 
-def _credentials(path: Path | None) -> RawCredentials | None:
+def _credentials(path: Path | None) -> tuple[str, NatsKey] | None:
     """Read anew for each connection: the file is replaced when a user's JWT is renewed."""
     if path is None:
         return None
     try:
-        return RawCredentials(read_credentials(path))
+        return read_credentials(path)
     except SettingsError:
         raise BusRefusal("credentials") from None

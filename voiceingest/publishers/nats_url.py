@@ -10,6 +10,7 @@ from typing import Final
 from urllib.parse import unquote
 
 from ..errors import BadCertificate, SettingsError
+from .nats_keys import NatsKey
 
 _PORT: Final = 4222
 _SCHEMES: Final = {"nats": False, "nats+tls": True}
@@ -69,20 +70,20 @@ def nats_tls(ca_path: Path | None) -> ssl.SSLContext:
     return context
 
 
-def read_credentials(path: Path) -> str:
-    """A credentials file: a user's JWT and its seed. Raises: ``SettingsError``, without what is in it.
-
-    nats-py would look for the JWT for ever in a file that has none, and block the reactor.
-    """
+def read_credentials(path: Path) -> tuple[str, NatsKey]:
+    """A credentials file: a user's JWT and its key. Raises: ``SettingsError``, without what is in it."""
     try:
         text = path.read_text("ascii")
     except OSError as error:
         raise SettingsError([f"nats_credentials_path: {path}: {error.strerror}"]) from None
     except UnicodeDecodeError:
         text = ""
-    if not all(re.search(rf"BEGIN {what}-*\r?\n\S+\r?\n", text) for what in _CREDENTIALS):
-        raise SettingsError([f"nats_credentials_path: {path}: holds no NATS user JWT and seed"])
-    return text
+    found = [re.search(rf"BEGIN {what}-*\r?\n(\S+)\r?\n", text) for what in _CREDENTIALS]
+    try:
+        token, seed = (one[1] for one in found if one is not None)
+        return token, NatsKey.from_seed(seed)
+    except ValueError:
+        raise SettingsError([f"nats_credentials_path: {path}: holds no NATS user JWT and seed"]) from None
 
 
 def _server(text: str) -> tuple[str, int]:
