@@ -28,7 +28,8 @@ def parse(*arguments: str) -> tap.Options:
 class FlagsTests(SynchronousTestCase):
     def test_every_setting_that_is_no_secret_has_a_flag(self) -> None:
         flags = tap.flags()
-        secrets = {"admin_token", "jwt_public_key", "publish_url", "redis_url"}
+        secrets = {"admin_token", "jwt_public_key", "resume_secret", "redis_sentinel_password"}
+        secrets |= {"publish_url", "redis_url"}
         self.assertEqual(set(Settings.model_fields) - set(flags), {*secrets, "port"})
         self.assertEqual(len(set(flags.values())), len(flags))
 
