@@ -423,6 +423,14 @@ class AccessTests(NatsTestCase):
         lane.publish(1, 1, FRAME)
         await until(lambda: sink.confirmed_seqs == [1], "a confirmation")
 
+    async def test_a_user_that_may_not_hear_the_answers(self) -> None:
+        """nats-py tells of it in its reading task: a reason, and no traceback."""
+        allowed = 'publish: ["audio.>", "$JS.>"], subscribe: [foo]'
+        user = f"{{ user: bridge, password: {SECRET}, permissions: {{ {allowed} }} }}"
+        server = NatsServer(self, extra=[f"authorization {{ users: [ {user} ] }}"])
+        await self.refused(server.url(f"bridge:{SECRET}"), "noperm")
+        self.assertEqual(self.flushLoggedErrors(), [])
+
     async def test_credentials(self) -> None:
         account, other = NatsAccount(), NatsAccount()
         server = NatsServer(self, extra=account.config)

@@ -165,6 +165,7 @@ class NatsLink:
         self._wire = NatsWire(self, access.url.tls)
         self.client = _Client(self._wire, self._answered)
         self._is_open = False
+        self._refusal: Exception | None = None
         self.ended: str | None = None
         self._is_closing = False
         self.gone: Deferred[None] = Deferred()
@@ -173,15 +174,21 @@ class NatsLink:
 
     async def open(self) -> None:
         """Connect, be let in, be ready for answers. Raises: what ``reason_of`` has words for, and others."""
-        async with asyncio.timeout(self._access.let_in_s):
-            await self._connect()
-            inbox = self.client.new_inbox() + "."
-            self.client.inbox = inbox.encode("ascii")
-            # The callback is never called: see _Client.
-            await self.client.subscribe(inbox + "*", cb=self._unanswered)
-            # The subscription goes by nats-py's flusher; frames written past it must not overtake it.
-            await self.client.flush(self._access.let_in_s)  # type: ignore[arg-type]
+        try:
+            async with asyncio.timeout(self._access.let_in_s):
+                await self._introduce()
+        finally:
+            # What the server said is the reason, not what we were waiting for.
+            if self._refusal is not None:
+                raise self._refusal from None
         self._is_open = True
+
+    async def _introduce(self) -> None:
+        await self._connect()
+        self.client.inbox = (inbox := self.client.new_inbox() + ".").encode("ascii")
+        # The callback is never called: see _Client. Frames must not overtake the subscription.
+        await self.client.subscribe(inbox + "*", cb=self._unanswered)
+        await self.client.flush(self._access.let_in_s)  # type: ignore[arg-type]
 
     async def _connect(self) -> None:
         access, url = self._access, self._access.url
@@ -259,8 +266,13 @@ class NatsLink:
 
     async def _client_failed(self, error: Exception) -> None:
         if not self._is_open:
-            # Out of nats-py's loop of attempts: see the head of this file.
-            raise error
+            if not self.client.is_connected:
+                # Out of nats-py's loop of attempts: see the head of this file.
+                raise error
+            # From its reading task: there it would only be a traceback.
+            self._refusal = error
+            self._wire.abort()
+            return
         if reason_of(error) == "noperm":
             # The server goes on and the message is lost without an answer.
             self._end("noperm")
