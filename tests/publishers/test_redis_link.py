@@ -150,7 +150,7 @@ class LinkTests(SynchronousTestCase):
         ):
             self.setUp()
             asked = Deferred.fromCoroutine(self.link.must_replicate(2))
-            self.assertEqual(self.asked(), encode_command(b"WAIT", b"0", b"1"))
+            self.assertEqual(self.asked(), encode_command(b"WAIT", b"2", b"500"))
             self.link.dataReceived(answer)
             self.assert_ended(asked, reason)
 

@@ -105,7 +105,7 @@ class ReplicaTests(BusCase):
     def test_replicas_are_counted_before_it_is_up(self) -> None:
         transport = self.connect()
         self.answer(transport, b"+PONG\r\n")
-        self.assertTrue(transport.value().endswith(encode_command(b"WAIT", b"0", b"1")))
+        self.assertTrue(transport.value().endswith(encode_command(b"WAIT", b"2", b"500")))
         self.assertEqual(self.listener.heard, [])
         self.answer(transport, b":1\r\n")
         self.assertEqual(self.listener.heard, [("down", "unreplicated")])

@@ -117,7 +117,7 @@ class Settings(BaseModel):
     publish_inflight_bytes: int = _field(4194304, "Publishing", "What may be sent to the bus ahead of its confirmations, in bytes.", ge=65536)
     publish_reply_timeout_s: float = _field(2.5, "Publishing", "A bus that confirms nothing for so long is taken for dead and connected to again, in seconds. Longer than `buffer_duration_ms`: a bus that freezes costs audio.", gt=0, le=120)
     publish_connect_timeout_s: float = _field(5.0, "Publishing", "How long one attempt to connect to the bus may take, in seconds.", gt=0, le=60)
-    publish_retry_max_s: float = _field(5.0, "Publishing", "Longest pause between two attempts to connect, in seconds.", ge=0.1, le=300)
+    publish_retry_max_s: float = _field(2.0, "Publishing", "Longest pause between two attempts to connect, in seconds.", ge=0.1, le=300)
 
     # --- operation
     drain_listen_s: float = _field(1.0, "Operation", "How long a shutdown still answers new connections, with 503, after `/readyz` has turned false, in seconds.", ge=0, le=60)

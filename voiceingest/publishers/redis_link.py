@@ -25,6 +25,9 @@ from zope.interface import implementer
 from ..interfaces import IClock
 from ..wire.resp import NotResp, ReplyScanner, Run
 
+# How long replicas have to say that they are there; a round trip when they are.
+REPLICAS_WAIT_MS: Final = 500
+
 # A peer that does not finish a close is cut.
 _CLOSE_S: Final = 1.0
 
@@ -139,9 +142,10 @@ class RedisLink(TwistedProtocol):
     async def must_replicate(self, replicas: int) -> None:
         """Make sure that so many replicas are there, before anything is written in vain.
 
-        ``WAIT 0`` does not wait: it answers how many there are. Raises: ``BusRefusal``.
+        They are asked to acknowledge: ``WAIT 0`` would count those in step by chance, for the sentinels
+        publish on the server too, and replicas report once a second. Raises: ``BusRefusal``.
         """
-        there = await self.ask("WAIT", 0, 1, otherwise="wait")
+        there = await self.ask("WAIT", replicas, REPLICAS_WAIT_MS, otherwise="wait")
         if not isinstance(there, int) or there < replicas:
             raise BusRefusal("unreplicated")
 
