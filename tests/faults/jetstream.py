@@ -83,6 +83,8 @@ async def follow(plan: Plan, witness: Witness, ready: Callable[[], None]) -> Non
     client = await nats.connect(
         servers=[f"nats://{host}:{port}" for host, port in plan.ways],
         max_reconnect_attempts=-1, reconnect_time_wait=0.1, connect_timeout=1, error_cb=_ignored,
+        # A server that is frozen says nothing: by default that is noticed after four minutes.
+        ping_interval=1, max_outstanding_pings=2,
     )  # fmt: skip
     try:
         await _Follower(plan, witness).run(client, ready)
