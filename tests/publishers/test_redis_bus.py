@@ -22,8 +22,9 @@ from tests.publishers.fakes import FACTS, make_settings
 from tests.support.case import SynchronousTestCase
 from voiceingest.errors import BadCertificate, SettingsError
 from voiceingest.metrics import Metrics
-from voiceingest.publishers.redis_bus import PING_IDLE_S, STATE_ERRORS, STEADY_S, RedisBus
+from voiceingest.publishers.redis_bus import PING_IDLE_S, STATE_ERRORS, RedisBus
 from voiceingest.publishers.redis_pubsub import RedisPubSub
+from voiceingest.publishers.retry import STEADY_S
 from voiceingest.wire.resp import PING
 
 SECRET = "s3cr3t-canary"

@@ -6,14 +6,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.case import SynchronousTestCase
-from voiceingest.publishers.retry import Backoff
+from voiceingest.publishers.retry import STEADY_S, Backoff
 
 
 class BackoffTests(SynchronousTestCase):
     def test_it_doubles_up_to_its_limit_and_begins_again(self) -> None:
         backoff = Backoff(0.1, 1.0, lambda: 1.0)
         self.assertEqual([round(backoff.failed(), 3) for _ in range(6)], [0.1, 0.2, 0.4, 0.8, 1.0, 1.0])
-        backoff.succeeded()
+        backoff.begin_again()
+        self.assertEqual(backoff.failed(), 0.1)
+
+    def test_what_works_for_a_moment_is_as_bad_as_what_does_not(self) -> None:
+        backoff = Backoff(0.1, 1.0, lambda: 1.0)
+        backoff.failed()
+        backoff.connected(50.0)
+        self.assertFalse(backoff.worked(50.0 + STEADY_S / 2))
+        self.assertEqual(backoff.failed(), 0.2)
+        backoff.connected(60.0)
+        self.assertTrue(backoff.worked(60.0 + STEADY_S))
         self.assertEqual(backoff.failed(), 0.1)
 
     def test_chance_takes_up_to_half(self) -> None:

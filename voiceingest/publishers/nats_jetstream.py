@@ -196,9 +196,8 @@ class NatsJetStream:
             if isinstance(run, str):
                 self._listener.bus_refused(run)
             else:
-                # Only now: a JetStream that lets us in and then takes nothing is not one to hurry back to.
-                self._backoff.succeeded()
-                self._tried = 0
+                if self._backoff.worked(self._reactor.seconds()):
+                    self._tried = 0
                 self._listener.bus_confirmed(run)
             if link is not self._link:
                 return
@@ -246,6 +245,7 @@ class NatsJetStream:
             self._down(link.ended or "stopped")
             return
         self._link = link
+        self._backoff.connected(self._reactor.seconds())
         self._window = Window()
         self._following = []
         self._report_is_due = False

@@ -11,8 +11,8 @@ What nats-py (2.16) does that a bus without a queue of its own must not have, an
 * a subscription's callback costs a queue, a message object and a turn of its task per
   acknowledgement: ``_process_msg``, which the parser calls, is overridden for that one inbox.
 
-``Client._transport`` and ``Client._process_msg`` are not documented; tests/publishers/test_nats_link.py
-fails where they change.
+``Client._transport``, ``_process_msg`` and ``_setup_nkeys_connect`` are not documented; test_nats_link fails
+where they change.
 """
 
 from __future__ import annotations
@@ -173,14 +173,12 @@ class NatsLink:
     # --- the introduction
 
     async def open(self) -> None:
-        """Connect, be let in, be ready for answers. Raises: what ``reason_of`` has words for, and others."""
+        """Connect, be let in, be ready for answers. Raises: first of all what the server has said."""
         try:
             async with asyncio.timeout(self._access.let_in_s):
                 await self._introduce()
-        finally:
-            # What the server said is the reason, not what we were waiting for.
-            if self._refusal is not None:
-                raise self._refusal from None
+        except Exception as error:
+            raise self._refusal or error from None
         self._is_open = True
 
     async def _introduce(self) -> None:
@@ -189,6 +187,8 @@ class NatsLink:
         # The callback is never called: see _Client. Frames must not overtake the subscription.
         await self.client.subscribe(inbox + "*", cb=self._unanswered)
         await self.client.flush(self._access.let_in_s)  # type: ignore[arg-type]
+        if self._refusal is not None:
+            raise self._refusal
 
     async def _connect(self) -> None:
         access, url = self._access, self._access.url

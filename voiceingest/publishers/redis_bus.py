@@ -32,9 +32,6 @@ if TYPE_CHECKING:
 # A connection that has carried nothing for so long is asked whether it still lives.
 PING_IDLE_S: Final = 10.0
 
-# A connection that has confirmed for so long is a good one: the next failure is a first one again.
-STEADY_S: Final = 1.0
-
 # Errors that are about the connection or the server's state, not about one message: the message is
 # kept and the connection made anew, later and later (a fail-over answers READONLY, a full memory OOM).
 STATE_ERRORS: Final = {
@@ -86,7 +83,7 @@ class RedisBus(ABC):
         self._idle_call: IDelayedCall | None = None
         self._pong_call: IDelayedCall | None = None
         self._unanswered = 0
-        self._active_at = self._up_at = 0.0
+        self._active_at = 0.0
         self._is_stopping = False
         self.writable = False
 
@@ -175,7 +172,7 @@ class RedisBus(ABC):
                 # An error is a sign of life too: a user may be let publish and not ping.
                 self._cancel(self._pong_call)
                 self._pong_call = None
-                self._backoff.succeeded()
+                self._backoff.begin_again()
                 if isinstance(run, int) and run > 1:
                     self.take(run - 1)
             else:
@@ -219,7 +216,7 @@ class RedisBus(ABC):
     def _connected(self, link: RedisLink) -> None:
         self._attempt = None
         self._link, self.writable = link, True
-        self._up_at = self._reactor.seconds()
+        self._backoff.connected(self._reactor.seconds())
         self.begin()
         link.begin()
         self._idle_call = self._reactor.callLater(PING_IDLE_S, self._look_alive)
@@ -242,7 +239,7 @@ class RedisBus(ABC):
     def _moved(self) -> None:
         """The sentinels name another primary than the one in use or tried: do not wait for anything."""
         # Its failures are its own.
-        self._backoff.succeeded()
+        self._backoff.begin_again()
         if self._link is not None:
             self.drop_connection("switched")
         elif self._attempt is not None:
@@ -252,9 +249,7 @@ class RedisBus(ABC):
             self._connect()
 
     def _confirmed(self, count: int) -> None:
-        # Only now: a server that lets us in and takes nothing, or little, is not one to hurry back to.
-        if self._reactor.seconds() - self._up_at >= STEADY_S:
-            self._backoff.succeeded()
+        self._backoff.worked(self._reactor.seconds())
         self._unanswered -= count
         self._listener.bus_confirmed(count)
 

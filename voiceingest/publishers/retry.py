@@ -8,6 +8,9 @@ from typing import Final
 # First pause between two attempts to connect; doubled up to ``publish_retry_max_s``.
 RETRY_FIRST_S: Final = 0.1
 
+# A connection that has confirmed for so long is a good one: the next failure is a first one again.
+STEADY_S: Final = 1.0
+
 # More doublings than any bound allows for: an outage of a week must not end in huge numbers.
 _DOUBLINGS_MAX_COUNT: Final = 16
 
@@ -18,7 +21,7 @@ class Backoff:
     Each is shortened by up to a half, at random: many daemons do not come back at the same moment.
     """
 
-    __slots__ = ("_failures", "_first_s", "_jitter", "_max_s")
+    __slots__ = ("_connected_at", "_failures", "_first_s", "_jitter", "_max_s")
 
     def __init__(self, first_s: float, max_s: float, jitter: Callable[[], float]) -> None:
         """``jitter`` answers 0..1."""
@@ -26,6 +29,7 @@ class Backoff:
         self._max_s = max_s
         self._jitter = jitter
         self._failures = 0
+        self._connected_at = 0.0
 
     def failed(self) -> float:
         """Take note of a failure; the pause until the next attempt, in seconds."""
@@ -33,6 +37,20 @@ class Backoff:
         self._failures += 1
         return pause_s * (1 + self._jitter()) / 2
 
-    def succeeded(self) -> None:
-        """The far end has done some work: the next failure is a first one again."""
+    def connected(self, now: float) -> None:
+        """A connection stands since ``now``, in monotonic seconds; that alone says little."""
+        self._connected_at = now
+
+    def worked(self, now: float) -> bool:
+        """The far end has done some work at ``now``; returns whether it has stood long enough to count.
+
+        Who lets us in and takes nothing, or a little and then breaks, is not one to hurry back to.
+        """
+        is_steady = now - self._connected_at >= STEADY_S
+        if is_steady:
+            self.begin_again()
+        return is_steady
+
+    def begin_again(self) -> None:
+        """There is something new to try: the next failure is a first one."""
         self._failures = 0
