@@ -209,11 +209,11 @@ class Flow:
             self.lane.publish_event("moved", last)
         else:
             self.lane.publish_event("stopped", {**last, "reason": why})
-            if self._window_s and stream.state is State.STOPPING:
+            if self._window_s and stream.flushed:
                 name = (stream.tenant_id, stream.interaction_id, stream.epoch)
                 self._house.registry.remember(name, last, self._window_s)
         self.lane.close()
-        if stream.state is State.STOPPING:
+        if stream.flushed:
             self._say_last(stream.seq + 1)
             self.end(Step.FLUSHED, why)
             self.far.close(*self._farewell)
