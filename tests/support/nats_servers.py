@@ -31,9 +31,9 @@ from urllib.request import urlopen
 from twisted.trial.unittest import SkipTest
 
 from .daemon import HOST, free_port
-from .servers import ITest, ServerFailed, TlsFiles
+from .servers import ITest, ServerFailed, TlsFiles, wait_until_stopped
 
-_READY_DEADLINE_S: Final = 20.0
+_READY_DEADLINE_S: Final = 60.0
 _POLL_S: Final = 0.02
 
 
@@ -102,8 +102,10 @@ class NatsServer:
         return f"{scheme}://{login + '@' if login else ''}{HOST}:{self.port}"
 
     def freeze(self) -> None:
-        """The process stops where it is; its connections stay."""
+        """The process stops where it is, before this returns; its connections stay."""
         self._signal(signal.SIGSTOP)
+        assert self._process is not None
+        wait_until_stopped(self._process.pid)
 
     def thaw(self) -> None:
         """The process goes on."""
@@ -133,7 +135,7 @@ class NatsServer:
     def monitor(self, path: str) -> dict[str, Any]:
         """What the monitoring port says; empty where it says nothing."""
         try:
-            with urlopen(f"http://{HOST}:{self._monitor_port}{path}", timeout=2.0) as answer:
+            with urlopen(f"http://{HOST}:{self._monitor_port}{path}", timeout=5.0) as answer:
                 told: dict[str, Any] = json.load(answer)
                 return told
         except (HTTPError, URLError, OSError, ValueError):

@@ -34,7 +34,7 @@ from redis.retry import Retry
 
 from .daemon import HOST, free_port
 
-_READY_DEADLINE_S: Final = 15.0
+_READY_DEADLINE_S: Final = 45.0
 _POLL_S: Final = 0.01
 # Between finding a port free and taking it somebody else may have taken it.
 _ATTEMPTS: Final = 5
@@ -157,8 +157,10 @@ class RedisServer:
         return f"{scheme}://{login}{HOST}:{self.port}" + ("" if db is None else f"/{db}")
 
     def freeze(self) -> None:
-        """The process stops where it is; its connections stay."""
+        """The process stops where it is, before this returns; its connections stay."""
         self._signal(signal.SIGSTOP)
+        assert self._process is not None
+        wait_until_stopped(self._process.pid)
 
     def thaw(self) -> None:
         """The process goes on."""
@@ -172,7 +174,7 @@ class RedisServer:
             process.wait(10.0)
 
     def control(self, password: str | None = None) -> redis.Redis:
-        """A client that answers within a second or raises; the test has to close it.
+        """A client that answers within some seconds or raises; the test has to close it.
 
         ``password`` is that of the server unless another is given.
         """
@@ -180,7 +182,7 @@ class RedisServer:
         if self._tls is not None:
             login |= {"ssl": True, "ssl_ca_certs": str(self._tls.ca_path)}
         # No retries: a test that waits for a server that is away asks again itself.
-        return redis.Redis(HOST, self.port, socket_timeout=1.0, retry=Retry(NoBackoff(), 0), **login)
+        return redis.Redis(HOST, self.port, socket_timeout=5.0, retry=Retry(NoBackoff(), 0), **login)
 
     def _wait_for_primary(self, primary: RedisServer) -> None:
         """Wait until ``primary`` counts this one among its replicas."""
@@ -260,6 +262,23 @@ class RedisServer:
         if self._process is None:
             raise ServerFailed("the server does not run")
         self._process.send_signal(number)
+
+
+def wait_until_stopped(pid: int) -> None:
+    """Return when every thread of a process stands still: SIGSTOP was sent, and takes its time."""
+    deadline = time.monotonic() + _READY_DEADLINE_S
+    while not all(_is_stopped(task) for task in Path(f"/proc/{pid}/task").iterdir()):
+        if time.monotonic() > deadline:
+            raise ServerFailed("the server does not stand still")
+        time.sleep(_POLL_S / 10)
+
+
+def _is_stopped(task: Path) -> bool:
+    try:
+        return (task / "stat").read_text().rpartition(") ")[2][0] in "Tt"
+    except OSError:
+        # A thread that has ended meanwhile does nothing either.
+        return True
 
 
 def _replicas(told: Any) -> list[tuple[int, str]]:
