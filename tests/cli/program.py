@@ -108,7 +108,7 @@ class Program(ProcessProtocol):
             return None
         return self.ended
 
-    async def until(self, condition: Callable[[], Any], deadline_s: float = 20.0) -> None:
+    async def until(self, condition: Callable[[], Any], deadline_s: float = 45.0) -> None:
         """Wait for something about it. Raises: ``AssertionError`` when it does not happen."""
         end = self._reactor.seconds() + deadline_s
         while not condition():
@@ -119,8 +119,6 @@ class Program(ProcessProtocol):
 
 class ProgramCase(TestCase):
     """Tests that start the command."""
-
-    timeout = 60
 
     def start(self, *arguments: Any, terminal: bool = False, **environ: str) -> Program:
         """Start it. With ``terminal`` its standard streams are a pseudo-terminal of 110 columns."""

@@ -162,7 +162,7 @@ class Bench:
         assert self.consumer is not None
         assert self.watch is not None
         until = time.monotonic()
-        spoken, near = await asyncio.gather(self.load.finish("stop", 40), self.neighbour.finish("stop", 40))
+        spoken, near = await asyncio.gather(self.load.finish("stop", 60), self.neighbour.finish("stop", 60))
         seen = await self.watch.end()
         heard = await self._heard()
         broken_at = [*fault.broken_at, *_bus_breaks(daemon)]

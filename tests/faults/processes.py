@@ -24,8 +24,8 @@ from .pages import Pages
 
 _PASSED_ON: Final = ("PATH", "HOME", "LANG", "TMPDIR", "LD_LIBRARY_PATH")
 _TWISTD: Final = "import sys; sys.argv[0] = 'twistd'; from twisted.scripts.twistd import run; run()"
-_READY_S: Final = 20.0
-_CHILD_S: Final = 30.0
+_READY_S: Final = 45.0
+_CHILD_S: Final = 60.0
 _POLL_S: Final = 0.02
 
 

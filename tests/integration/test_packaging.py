@@ -55,7 +55,7 @@ class Installation:
             env={"PATH": "/usr/bin:/bin", "HOME": str(self.directory), "PYTHONWARNINGS": "ignore"},
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=240,
             check=False,
         )
         if done.returncode:

@@ -121,7 +121,7 @@ class RedisTests(InteropCase):
     def session(self, command: list[str]) -> Steps:
         """One session, seen from both of its ends."""
         server = RedisServer(self)
-        consumer = redis.Redis(port=server.port, socket_timeout=5)
+        consumer = redis.Redis(port=server.port, socket_timeout=30)
         self.addCleanup(consumer.close)
         subscription = consumer.pubsub(ignore_subscribe_messages=True)
         self.addCleanup(subscription.close)
@@ -157,7 +157,7 @@ class RedisTests(InteropCase):
 
 def next_message(subscription: Any) -> bytes:
     """The next message, which the broker has already sent."""
-    message = subscription.get_message(timeout=5)
+    message = subscription.get_message(timeout=30)
     assert message is not None, "the broker had no more messages"
     data = message["data"]
     assert isinstance(data, bytes)

@@ -24,11 +24,11 @@ from voiceingest.wire.envelope import decode_event, decode_frame
 
 FRAMES = "audio:frames"
 EVENTS = "audio:events"
-_WAIT_S = 15.0
+_WAIT_S = 45.0
 
 
 async def until(there: Callable[[], object], what: str = "it") -> None:
-    """Wait on the real reactor until ``there()`` is true; fails after 15 seconds."""
+    """Wait on the real reactor until ``there()`` is true; fails after a long time."""
     from twisted.internet import reactor
 
     deadline = time.monotonic() + _WAIT_S

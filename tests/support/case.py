@@ -28,7 +28,8 @@ class SynchronousTestCase(unittest.SynchronousTestCase):
 class TestCase(unittest.TestCase):
     """For what needs the reactor: refuses the wrong one, fails on leaked asyncio tasks."""
 
-    timeout = 60
+    # For what hangs: no deadline of anything a test is about.
+    timeout = 150
 
     def run(self, result: Any = None) -> Any:
         """Run the test; the cleanup added first is the last to run."""

@@ -87,7 +87,7 @@ class RunnerTests(SynchronousTestCase):
             capture_output=True,
             text=True,
             check=False,
-            timeout=60,
+            timeout=120,
         )
         self.assertEqual(done.stdout.count(" passed, "), 1, done.stdout + done.stderr)
         return done.stdout.splitlines()[-1], done.returncode
@@ -112,12 +112,13 @@ class RunnerTests(SynchronousTestCase):
 
     def test_a_test_without_end(self) -> None:
         (self.directory / "sample" / "test_stuck.py").write_text(STUCK)
-        outcome = self.run_tests("sample.test_stuck", TEST_STUCK_S="1")
+        outcome = self.run_tests("sample.test_stuck", TEST_STUCK_S="3")
         self.assertEqual(outcome, ("1 passed, 2 failed, 0 skipped", 1))
 
     def test_a_worker_without_end(self) -> None:
         (self.directory / "sample" / "test_stuck.py").write_text(STUCK)
-        outcome = self.run_tests("--jobs", "2", "sample.test_stuck", TEST_STUCK_S="2")
+        # The workers have to be up before that.
+        outcome = self.run_tests("--jobs", "2", "sample.test_stuck", TEST_STUCK_S="10")
         self.assertEqual(outcome, ("2 passed, 1 failed, 0 skipped", 1))
 
     def test_another_reactor_is_refused(self) -> None:
@@ -128,7 +129,7 @@ class RunnerTests(SynchronousTestCase):
             capture_output=True,
             text=True,
             check=False,
-            timeout=60,
+            timeout=120,
         )
         self.assertIn("make test", done.stderr)
         self.assertNotEqual(done.returncode, 0)
