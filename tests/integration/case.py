@@ -107,6 +107,12 @@ class IngestCase(TestCase):
         """The exposition of the admin site."""
         return (await self.get(daemon.admin_port, "/metrics")).body.decode()
 
+    async def published(self, consumer: Consumer, interaction_id: str, count: int) -> None:
+        """Wait for so many frames of a stream: what the bus has confirmed may be on its way to others."""
+        await consumer.until(
+            lambda: len(consumer.frames(interaction_id)) >= count, f"{count} frames of {interaction_id}"
+        )
+
     def assert_published(self, consumer: Consumer, interaction_id: str, audio: list[bytes]) -> None:
         """Exactly these frames are on the bus, numbered from 1."""
         found = consumer.frames(interaction_id)

@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from tests.support.case import SynchronousTestCase
 from tests.support.daemon import HOST, ROOT, Daemon
+from voiceingest.accepting import PAUSE_S
 
 from .callers import Caller, audio_of
 from .case import IngestCase, asynchronous, cpu_s, metric
@@ -50,7 +51,8 @@ class FdExhaustionTests(IngestCase):
     @asynchronous
     async def test_live_streams_go_on_and_new_ones_are_taken_afterwards(self) -> None:
         """Scenario 9."""
-        daemon = await self.start_daemon(ACK_INTERVAL="1")
+        # The crowd says nothing: it is to stay for as long as the test takes.
+        daemon = await self.start_daemon(ACK_INTERVAL="1", HANDSHAKE_TIMEOUT_S="60")
         consumer = await self.consume()
         callers = [await self.call(daemon) for _ in range(_STREAMS)]
         for number, caller in enumerate(callers):
@@ -63,6 +65,7 @@ class FdExhaustionTests(IngestCase):
         self.assertEqual(free_descriptors(daemon.pid), 0, "the limit was not reached")
         for number, caller in enumerate(callers):
             await caller.event("ack", _FRAMES)
+            await self.published(consumer, f"i{number}", _FRAMES)
             self.assert_published(consumer, f"i{number}", [audio_of(n) for n in range(1, _FRAMES + 1)])
         self.assertLess(used, _FRAMES * _PACE_S / 2, "CPU seconds of the daemon")
 
@@ -105,19 +108,23 @@ _WITHOUT_RESERVE: Final = """
     from voiceingest.listeners import Listener, take_apart
     from voiceingest.tls import Certificates
     pauses = []
+    # How many pauses are looked at, after some to begin with.
+    first, counted = 3, 10
     places = [take_apart("tcp:0:interface=127.0.0.1", None)]
     factory = Factory.forProtocol(Protocol)
-    listener = Listener("listen", places, factory, Certificates(), reactor, paused=lambda: pauses.append(1))
+    def paused():
+        pauses.append(time.monotonic())
+        if len(pauses) in (first, first + counted):
+            print(json.dumps({"cpu_s": time.process_time(), "at_s": pauses[-1]}), flush=True)
+        if len(pauses) == first + counted:
+            reactor.stop()
+    listener = Listener("listen", places, factory, Certificates(), reactor, paused=paused)
     listener.start()
     resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))
     tcp._reservedFD.__enter__()
     taken = os.open(os.devnull, os.O_RDONLY)
-    def say():
-        print(json.dumps({"cpu_s": time.process_time(), "pauses": len(pauses)}), flush=True)
     print(listener.addresses[0].port, flush=True)
-    reactor.callLater(0.5, say)
-    reactor.callLater(1.5, say)
-    reactor.callLater(1.6, reactor.stop)
+    reactor.callLater(40, reactor.stop)
     reactor.run()
 """
 
@@ -139,10 +146,12 @@ class WithoutReserveTests(SynchronousTestCase):
         port = int(process.stdout.readline() or self.fail(path.read_text()))
         for _ in range(60):
             self.addCleanup(socket.create_connection((HOST, port), timeout=5).close)
-        first, last = (read_figures(process.stdout.readline()) for _ in range(2))
-        self.assertLess(last["cpu_s"] - first["cpu_s"], 0.25, "CPU seconds in an idle second")
-        pauses = last["pauses"] - first["pauses"]
-        self.assertTrue(5 <= pauses <= 11, f"{pauses} pauses in a second: it does not try again as it should")
+        lines = [process.stdout.readline() for _ in range(2)]
+        self.assertTrue(all(lines), "it does not try again as it should")
+        first, last = map(read_figures, lines)
+        self.assertLess(last["cpu_s"] - first["cpu_s"], 0.25, "CPU seconds of ten pauses")
+        # A second, as long as timers are not early; on a busy machine more.
+        self.assertGreater(last["at_s"] - first["at_s"], 10 * PAUSE_S - 0.05, "ten pauses")
 
 
 def read_figures(line: str) -> dict[str, Any]:

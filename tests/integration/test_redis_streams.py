@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from itertools import pairwise
 from typing import Any
 
@@ -17,6 +18,7 @@ from tests.support.case import TestCase
 from tests.support.daemon import ROOT
 from tests.support.sentinels import Sentinels
 from tests.support.servers import RedisServer
+from voiceingest.aio import as_future
 from voiceingest.audio import AudioFormat
 from voiceingest.config.settings import Settings
 from voiceingest.interfaces import StreamFacts
@@ -129,8 +131,11 @@ class EntryTests(StreamsTestCase):
             await pause(0.001)
         await until(lambda: not any(lane.pending for lane, _ in opened.values()), "an answer to everything")
         self.assertEqual(opened["good"][1].heard, [*range(1, 11)])
-        self.assertEqual(opened["bad"][1].heard, [(1, 10, "refused")])
-        self.assertEqual(opened["other"][1].heard, [(1, 10, "refused")])
+        for name in ("bad", "other"):
+            # In one report, or in several where the frames took their time.
+            heard = opened[name][1]
+            self.assertEqual((heard.confirmed_seqs, heard.dropped_seqs), ([], [*range(1, 11)]))
+            self.assertEqual({reason for *_, reason in heard.heard}, {"refused"})
         self.assertEqual(dict(self.metrics.bus_refused), {"wrongtype": 10, "noperm": 10})
         self.assertEqual([frame.seq for frame in read_stream(server, "frames:good")], [*range(1, 11)])
 
@@ -145,12 +150,14 @@ class TroubleTests(StreamsTestCase):
         await until(lambda: not lane.pending, "confirmations")
         with server.control() as control:
             control.config_set("maxmemory", 1)
+            begun = time.monotonic()
             seq = await self.speak(lane, seq, 100)
-            self.assertEqual(delivery.ready, "oom")
+            await until(lambda: delivery.ready == "oom", "a refusal")
             self.assertEqual(sink.heard, [*range(1, 11)])
-            # Two seconds at 0.1, 0.2, 0.4, 0.5, ... s, each less up to a half.
-            self.assertLess(self.metrics.bus_connects, 12)
-            self.assertLess(len([line for line in lines if "bus_" in line]), 30)
+            # At 0.1, 0.2, 0.4, 0.5, ... s, each less up to a half: four a second, and the first three.
+            most = 4 + 4 * (time.monotonic() - begun)
+            self.assertLess(self.metrics.bus_connects, most)
+            self.assertLess(len([line for line in lines if "bus_" in line]), 3 * most)
             control.config_set("maxmemory", 0)
         seq = await self.speak(lane, seq, 10)
         await until(lambda: not lane.pending, "everything")
@@ -289,9 +296,12 @@ class DaemonTests(IngestCase):
             caller.audio(payload)
         stopped = await caller.stop()
         self.assertEqual((stopped["published"], stopped["pending"]), (15, 0))
-        # What was acknowledged is at the replica, in the stream and among the events.
+        # What was acknowledged is at the replica.
         with replica.control() as control:
             entries = [decode_entry(fields) for _, fields in control.xrange(FRAMES)]
+        # The event that says so may still be on its way; a daemon that has stopped has flushed all.
+        self.assertEqual(await as_future(daemon.stop()), 0)
+        with replica.control() as control:
             events = [json.loads(fields[b"event"]) for _, fields in control.xrange(EVENTS)]
         self.assertEqual([frame.seq for frame, _ in entries], [*range(1, 16)])
         self.assertEqual([frame.audio for frame, _ in entries], sent)

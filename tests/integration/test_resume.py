@@ -191,5 +191,6 @@ class TakeOverTests(IngestCase):
             self.assertEqual(await thief.closed(), 4403)
         owner.audio(audio_of(0))
         self.assertEqual((await owner.stop())["published"], 1)
+        await consumer.event("mine-1", "stopped")
         self.assert_published(consumer, "mine-1", [audio_of(0)])
         self.assertEqual({message["tenant_id"] for _, message in consumer.messages}, {"t1"})
