@@ -109,7 +109,7 @@ class RedisTestCase(TestCase):
         from twisted.internet import reactor
 
         self.metrics = Metrics()
-        quick = {"publish_retry_max_s": 0.2, "publish_connect_timeout_s": 2.0, "buffer_duration_ms": 30_000}
+        quick = {"publish_retry_max_s": 0.2, "publish_connect_timeout_s": 6.0, "buffer_duration_ms": 30_000}
         config = make_settings(publish_url=SecretStr(url), **{**quick, **settings})
         self.bus = self.kind(config, reactor, self.metrics)
         delivery = Delivery(self.bus, config, reactor, reactor.seconds, self.metrics)

@@ -110,7 +110,9 @@ class AccessTests(RedisTestCase):
             await pause(0.001)
         await until(lambda: not good.pending and not bad.pending, "an answer to everything")
         self.assertEqual(heard_good.heard, [*range(1, 21)])
-        self.assertEqual(heard_bad.heard, [(1, 20, "refused")])
+        # In one report, or in several where the frames took their time.
+        self.assertEqual((heard_bad.confirmed_seqs, heard_bad.dropped_seqs), ([], [*range(1, 21)]))
+        self.assertEqual({reason for *_, reason in heard_bad.heard}, {"refused"})
         await until(lambda: subscriber.seqs() == [*range(1, 21)], "arrival")
         self.assertEqual({channel for channel, _ in subscriber.messages}, {f"{FRAMES}:good"})
         self.assertEqual(self.metrics.bus_refused["noperm"], 20)
@@ -127,7 +129,7 @@ class TroubleTests(RedisTestCase):
     async def test_a_redis_that_freezes_for_a_moment_costs_and_repeats_nothing(self) -> None:
         server = RedisServer(self)
         subscriber = Subscriber(self, server)
-        delivery = self.begin(server.url())
+        delivery = self.begin(server.url(), publish_reply_timeout_s=20.0)
         lane, sink = self.open(delivery)
         seq = await self.speak(lane, 1, 10)
         await until(lambda: not lane.pending, "confirmations")
@@ -168,7 +170,7 @@ class TroubleTests(RedisTestCase):
     async def test_an_idle_redis_that_freezes_is_noticed(self) -> None:
         self.patch(redis_bus, "PING_IDLE_S", 0.2)
         server = RedisServer(self)
-        delivery = self.begin(server.url(), publish_reply_timeout_s=0.5, publish_connect_timeout_s=0.3)
+        delivery = self.begin(server.url(), publish_reply_timeout_s=2.0, publish_connect_timeout_s=0.5)
         await until(lambda: delivery.ready is None, "readiness")
         await pause(1.0)
         self.assertEqual(self.metrics.bus_disconnects.total(), 0)
@@ -185,7 +187,7 @@ class TroubleTests(RedisTestCase):
         await until(lambda: not lane.pending, "confirmations")
         server.kill()
         seq = await self.speak(lane, seq, 25)
-        self.assertEqual(delivery.ready, "refused")
+        await until(lambda: delivery.ready == "refused", "an attempt to come back")
         self.assertEqual(self.metrics.bus_disconnects["lost"], 1)
         server.restart()
         subscriber = Subscriber(self, server)
@@ -248,8 +250,11 @@ class TroubleTests(RedisTestCase):
         self.assertEqual(self.metrics.bus_connects, 1)
         self.assertEqual(delivery.held_bytes, 0)
         with redis.Redis(HOST, server.port) as control:
-            # Redis has cut it: of the subscribers, one is left.
-            self.assertEqual(control.pubsub_numsub(FRAMES)[0][1] + control.pubsub_numpat(), 2)
+            # Redis cuts it: of the subscribers, one is left.
+            await until(
+                lambda: control.pubsub_numsub(FRAMES)[0][1] + control.pubsub_numpat() == 2, "the cut"
+            )
+            self.assertEqual(len(subscriber.seqs()), 600)
 
 
 class TlsTests(RedisTestCase):
@@ -293,12 +298,12 @@ class TlsTests(RedisTestCase):
 
     async def test_tls_to_a_plain_server_and_the_other_way_round(self) -> None:
         plain = RedisServer(self)
-        delivery = self.begin(plain.url().replace("redis:", "rediss:"))
+        delivery = self.begin(plain.url().replace("redis:", "rediss:"), publish_connect_timeout_s=2.0)
         await until(lambda: self.metrics.bus_disconnects.total() >= 2, "two refusals")
         self.assertIn(delivery.ready, ("tls", "timeout", "lost"))
         self.assertEqual(self.metrics.bus_connects, 0)
         encrypted, _ = self.serve()
-        delivery = self.begin(encrypted.url().replace("rediss:", "redis:"))
+        delivery = self.begin(encrypted.url().replace("rediss:", "redis:"), publish_connect_timeout_s=2.0)
         await until(lambda: self.metrics.bus_disconnects.total() >= 2, "two refusals")
         self.assertIn(delivery.ready, ("lost", "protocol"))
         self.assertEqual(self.metrics.bus_connects, 0)
