@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import struct
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -37,6 +39,12 @@ class Greeter(Protocol):
         self.transport.write(b"hello")
 
 
+def queued(listening: socket.socket) -> int:
+    """How many the kernel has ready for a port: tcp_info's fifth number, after eight bytes."""
+    count: int = struct.unpack_from("=8x5I", listening.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 28))[4]
+    return count
+
+
 class PortCase(TestCase):
     """A port of the reactor, and callers by blocking sockets: the kernel shakes their hands."""
 
@@ -60,15 +68,19 @@ class PortCase(TestCase):
             await closing
 
     def call(self) -> socket.socket:
-        """A caller that is in the queue, at least."""
+        """A caller that is in the queue."""
+        before = queued(self.port.socket)
         caller = socket.create_connection((HOST, self.number), timeout=5)
         self.addCleanup(caller.close)
+        # The caller's side of the handshake is done before that of the port.
+        while queued(self.port.socket) <= before:
+            time.sleep(0.001)
         return caller
 
     async def heard(self, caller: socket.socket) -> bytes:
         """What a caller hears within some turns of the reactor."""
         caller.setblocking(False)
-        for _ in range(200):
+        for _ in range(2000):
             try:
                 return caller.recv(100)
             except BlockingIOError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from typing import Any
 
 from twisted.internet.error import CannotListenError
@@ -12,6 +13,7 @@ from twisted.internet.protocol import Factory, Protocol
 from voiceingest.reuseport import SharedPorts
 
 from .support.case import TestCase
+from .test_accepting import queued
 
 HOST = "127.0.0.1"
 
@@ -40,6 +42,9 @@ class SharedPortsTests(TestCase):
         ports.append(self.listen(number))
         for _ in range(64):
             self.addCleanup(socket.create_connection((HOST, number), 5).close)
+        # The callers' side of a handshake is done before that of the port.
+        while sum(queued(port.socket) for port in ports) < 64:
+            time.sleep(0.001)
         for port in ports:
             port.doRead()
         taken = [port.sessionno for port in ports]

@@ -21,8 +21,6 @@ FRAME = bytes(range(256)) * 2
 
 
 class ClientCase(TestCase):
-    timeout = 30
-
     async def serve(self, manners: Manners | None = None, tls: tuple[Path, Path] | None = None) -> Server:
         from twisted.internet import reactor
 
@@ -377,7 +375,7 @@ class ResumeTests(ClientCase):
 
     @coroutine
     async def test_a_connection_that_stalls_is_left(self) -> None:
-        self.patch(client_module, "STALLED_S", 0.1)
+        self.patch(client_module, "STALLED_S", 1.0)
         server = await self.serve(Manners(resumable=True))
         client = self.resuming(server)
         await client.open()
@@ -386,7 +384,7 @@ class ResumeTests(ClientCase):
             client.send(bytes(20000))
         from twisted.internet.task import deferLater
 
-        await deferLater(self.reactor, 0.2)
+        await deferLater(self.reactor, 1.2)
         client.send(b"last")
         await client.stop(10)
         self.assertEqual(client.tally.resumes, 1)
@@ -472,7 +470,8 @@ class NoConnectionTests(ClientCase):
     @coroutine
     async def test_a_server_that_does_not_answer_the_start(self) -> None:
         server = await self.serve(Manners(silent_start=True))
-        refused = await self.refusal(self.client(server.url(), open_timeout_s=0.1))
+        # Long enough for the connection itself.
+        refused = await self.refusal(self.client(server.url(), open_timeout_s=2.0))
         self.assertIn("did not say started", refused.message)
 
     @coroutine

@@ -64,7 +64,7 @@ class ReaderTests(ProgramCase):
     async def until(self, seqs: list[int]) -> None:
         from twisted.internet.task import deferLater
 
-        for _ in range(500):
+        for _ in range(2000):
             if [seq for seq, _ in self.seqs] == seqs:
                 return
             await deferLater(self.reactor, 0.02)

@@ -48,7 +48,7 @@ class SentinelTests(ProgramCase):
             if port != before and self.publish(port, b"two"):
                 break
             await deferLater(reactor, 0.05)
-        for _ in range(100):
+        for _ in range(600):
             if b"two" in heard:
                 break
             await deferLater(reactor, 0.05)

@@ -57,7 +57,8 @@ class RunTests(ProgramCase):
     async def test_an_interrupt_stops_in_the_ordinary_way(self: Any) -> None:
         server = await self.serve()
         interrupt = Interrupt()
-        self.reactor.callLater(0.05, interrupt.ask)
+        # When some audio has come, and nothing before that.
+        server.taken = lambda speaker, payload, is_audio: interrupt.ask() if is_audio else None
         (report,) = await run_streams(
             self.reactor, self.plan(server.url()), ["a"], lambda: FRAMES * 1000, interrupt
         )
@@ -69,7 +70,8 @@ class RunTests(ProgramCase):
     async def test_an_interrupt_does_not_wait_for_a_server_that_does_not_answer(self: Any) -> None:
         server = await self.serve(Manners(silent_start=True))
         interrupt = Interrupt()
-        self.reactor.callLater(0.05, interrupt.ask)
+        # When the start has come, which is never answered.
+        server.taken = lambda speaker, payload, is_audio: interrupt.ask()
         (report,) = await run_streams(self.reactor, self.plan(server.url()), ["a"], lambda: FRAMES, interrupt)
         self.assertEqual(report.exit_code, Exit.REFUSED)
         self.assertEqual(report.tally.sent_frames, 0)

@@ -61,7 +61,7 @@ class SubscriberCase(ProgramCase):
     async def publish_until_heard(self, url: str, channel: str, payload: bytes) -> None:
         from twisted.internet.task import deferLater
 
-        for _ in range(200):
+        for _ in range(600):
             if await self.publish(url, channel, payload):
                 return
             await deferLater(self.reactor, 0.05)

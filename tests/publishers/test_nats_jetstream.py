@@ -13,7 +13,7 @@ from pydantic import SecretStr
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from tests.publishers.contract import NotingListener, pause
+from tests.publishers.contract import NotingListener, pause, until
 from tests.publishers.fakes import FACTS, make_settings
 from tests.support.case import SynchronousTestCase, TestCase
 from tests.support.daemon import ROOT
@@ -83,10 +83,14 @@ class JetStreamTests(TestCase):
     async def up(self) -> Link:
         link = Link()
         self.make().ahead = [link]
-        self.bus.start(self.listener)
-        await pause(0.01)
+        await self.start()
         self.assertEqual(self.listener.heard, ["up"])
         return link
+
+    async def start(self) -> None:
+        """Begin, and wait until the listener hears what became of the first attempt."""
+        self.bus.start(self.listener)
+        await until(lambda: self.listener.heard, "the outcome of an attempt")
 
     async def answer(
         self, link: Link, *numbers: int, with_: bytes = TAKEN, headers: bytes | None = None
@@ -212,18 +216,17 @@ class JetStreamTests(TestCase):
         self.bus.ahead = [Link() for _ in range(9)]
         self.bus.start(self.listener)
         pauses = []
-        for _ in range(4):
-            await pause(0.01)
+        for count in range(4):
+            await until(lambda count=count: len(self.listener.heard) > 2 * count, "the next connection")
             self.assertEqual(self.listener.heard[-1], "up")
             self.bus.drop_connection("noleader")
             (call,) = self.clock.getDelayedCalls()
             pauses.append(round(call.getTime() - self.clock.seconds(), 3))
             self.clock.advance(pauses[-1])
         self.assertEqual(pauses, [0.05, 0.1, 0.2, 0.4])
-        await pause(0.01)
         # Nor is one that works for a moment; a second of work is.
         for stood_s, pause_s in ((0.0, 0.8), (STEADY_S + 0.01, 0.05)):
-            await pause(0.01)
+            await until(lambda: self.listener.heard[-1] == "up", "the next connection")
             link: Any = self.bus._link
             self.clock.advance(stood_s)
             self.bus.send([(self.bus.prepare(FACTS), 1, 1, b"\0\0")])
@@ -237,20 +240,17 @@ class JetStreamTests(TestCase):
         link = Link()
         link.ended = "ldm"
         self.make().ahead = [link]
-        self.bus.start(self.listener)
-        await pause(0.01)
+        await self.start()
         self.assertEqual((self.listener.heard, link.cut), ([("down", "ldm")], 1))
 
     async def test_an_unknown_failure_is_one_more_reason(self) -> None:
         self.make().ahead = [ZeroDivisionError("what was said")]
-        self.bus.start(self.listener)
-        await pause(0.01)
+        await self.start()
         self.assertEqual(self.listener.heard, [("down", "unknown")])
 
     async def test_servers_are_not_all_begun_with_the_first(self) -> None:
         self.make("nats://one,two,three", jitter=0.99)
-        self.bus.start(self.listener)
-        await pause(0.01)
+        await self.start()
         self.assertEqual(self.bus.asked, ["three"])
 
 
