@@ -148,14 +148,14 @@ class CanaryTests(IngestCase):
         admin.command("CLIENT", "KILL", "TYPE", "normal")
         await as_future(
             daemon.wait_until(
-                lambda: any(line["reason"] == "auth" for line in daemon.logged("bus_down")), 10, "is in"
+                lambda: any(line["reason"] == "auth" for line in daemon.logged("bus_down")), 40, "is in"
             )
         )
         for _ in range(20):
             caller.audio(self.AUDIO)
         await caller.event("gap")
         self.redis.restart()
-        await as_future(daemon.wait_until(lambda: len(daemon.logged("bus_up")) == 2, 10, "has no bus"))
+        await as_future(daemon.wait_until(lambda: len(daemon.logged("bus_up")) == 2, 40, "has no bus"))
         caller.audio(self.AUDIO)
         await caller.stop()
         self.keep(caller)

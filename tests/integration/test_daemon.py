@@ -25,7 +25,7 @@ from ..support.case import SynchronousTestCase
 from ..support.daemon import HOST, ROOT, free_port
 from ..support.tokens import Issuer
 
-DEADLINE_S: Final = 20.0
+DEADLINE_S: Final = 45.0
 
 # The twistd next to the interpreter in use; fd 3 and LISTEN_PID are what systemd would give it.
 TWISTD: Final = "import sys; sys.argv[0] = 'twistd'; from twisted.scripts.twistd import run; run()"
@@ -121,8 +121,8 @@ class TwistdCase(SynchronousTestCase):
         """Status and body of one request, of the admin site unless ``port`` says otherwise."""
         to = (HOST, port or self.admin_port)
         connection = (
-            http.client.HTTPSConnection(*to, timeout=5, context=context)
-            if context else http.client.HTTPConnection(*to, timeout=5)
+            http.client.HTTPSConnection(*to, timeout=DEADLINE_S, context=context)
+            if context else http.client.HTTPConnection(*to, timeout=DEADLINE_S)
         )
         try:
             connection.request("GET", path)
@@ -152,7 +152,7 @@ class TwistdCase(SynchronousTestCase):
 
     def caller(self) -> socket.socket:
         """An open WebSocket without a stream."""
-        caller = socket.create_connection((HOST, self.port), timeout=10)
+        caller = socket.create_connection((HOST, self.port), timeout=DEADLINE_S)
         self.addCleanup(caller.close)
         caller.sendall(
             f"GET /v1/ingest HTTP/1.1\r\nHost: {HOST}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -232,8 +232,7 @@ class DaemonizedTests(TwistdCase):
         self.addCleanup(self._kill, pid)
         os.kill(pid, signal.SIGTERM)
         self.until(lambda: not self.pid_file.exists(), "the pid file is still there")
-        lines = [json.loads(line) for line in self.log_file.read_text().splitlines()]
-        self.assertIn("stopped", [line["event"] for line in lines])
+        self.until(lambda: "stopped" in self.logged(), "it does not say that it has stopped")
         self.assertEqual((started.out.read_text(), started.err.read_text()), ("", ""))
 
     def test_a_start_that_fails_is_told_to_the_shell(self) -> None:
@@ -243,8 +242,12 @@ class DaemonizedTests(TwistdCase):
         self.assertIn("Address already in use", started.err.read_text())
         self.assertNotIn("Traceback", started.err.read_text())
         self.until(lambda: not self.pid_file.exists(), "the pid file is still there")
-        events = [json.loads(line)["event"] for line in self.log_file.read_text().splitlines()]
-        self.assertIn("start_failed", events)
+        self.until(lambda: "start_failed" in self.logged(), "it does not say that it has failed")
+
+    def logged(self) -> list[str]:
+        """The events in the log file so far."""
+        whole, _, _ = self.log_file.read_text().rpartition("\n")
+        return [json.loads(line)["event"] for line in whole.splitlines()]
 
     def _kill(self, pid: int) -> None:
         try:
@@ -304,15 +307,16 @@ class SystemdTests(TwistdCase):
                 pass
 
     def test_the_watchdog_is_told_at_half_time_and_not_when_it_hangs(self) -> None:
-        self.environ["WATCHDOG_USEC"] = "400000"
+        self.environ["WATCHDOG_USEC"] = "1000000"
         daemon = self.twistd(*self.port_flag)
         self.assertIn("READY=1", self.told_beside_watchdog())
         began = time.monotonic()
-        for _ in range(5):
+        for _ in range(6):
             self.assertEqual(self.told(), ["WATCHDOG=1"])
-        self.assertLess(time.monotonic() - began, 2.5)
+        # At half time it takes three seconds, and a watchdog that was told too late would bite.
+        self.assertLess(time.monotonic() - began, 6.0)
         daemon.process.send_signal(signal.SIGSTOP)
-        self.notify.settimeout(0.8)
+        self.notify.settimeout(1.5)
         with self.assertRaises(TimeoutError):
             for _ in range(3):  # one may have been on its way
                 self.told()
@@ -385,7 +389,8 @@ class StopTests(TwistdCase):
         self.until(lambda: daemon.logged("drain_started"), "no drain")
         began = time.monotonic()
         self.assertEqual(daemon.stop(), 1)
-        self.assertLess(time.monotonic() - began, 4.0)
+        # A drain waits half a minute for those who are there.
+        self.assertLess(time.monotonic() - began, 20.0)
         self.assertTrue(daemon.logged("force_asked"))
         self.assertTrue(daemon.logged("stopped"))
 
@@ -415,7 +420,7 @@ class TlsTests(TwistdCase):
 
     def connect(self, context: ssl.SSLContext | None = None) -> ssl.SSLSocket:
         """A TLS connection. Raises: ``ssl.SSLError``."""
-        plain = socket.create_connection((HOST, self.port), timeout=5)
+        plain = socket.create_connection((HOST, self.port), timeout=DEADLINE_S)
         self.addCleanup(plain.close)
         connection = (context or client_context(self.authority)).wrap_socket(plain, server_hostname=HOST)
         self.addCleanup(connection.close)
@@ -445,6 +450,8 @@ class TlsTests(TwistdCase):
         self.assertEqual(daemon.stop(), 0)
 
     def test_sighup_changes_the_certificate_and_a_broken_file_keeps_it(self) -> None:
+        # One connection waits all the time before it asks for anything.
+        self.environ["HANDSHAKE_TIMEOUT_S"] = "60"
         daemon = self.up(*self.port_flag)
         before = self.connect()
         self.assertEqual(before.getpeercert(binary_form=True), self.certificate)

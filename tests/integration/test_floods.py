@@ -84,14 +84,14 @@ class FloodTests(LimitCase):
         os.kill(daemon.pid, signal.SIGSTOP)
         self.addCleanup(os.kill, daemon.pid, signal.SIGCONT)
         began = time.monotonic()
-        async with asyncio.timeout(5.0):
+        async with asyncio.timeout(30.0):
             peers = await asyncio.gather(*(self.plain(daemon.port) for _ in range(BURST)))
         self.assertLess(time.monotonic() - began, 2.0)
         request, loop = self.request(), asyncio.get_running_loop()
         for peer in peers:
             peer.send(request)
         os.kill(daemon.pid, signal.SIGCONT)
-        async with asyncio.timeout(10.0):
+        async with asyncio.timeout(40.0):
             answers = await asyncio.gather(*(loop.sock_recv(peer, 4096) for peer in peers))
         self.assertEqual(
             {answer.split(b"\r\n")[0] for answer in answers}, {b"HTTP/1.1 101 Switching Protocols"}
@@ -103,7 +103,7 @@ class FloodTests(LimitCase):
             self.assertEqual((refused.status, refused.headers["retry-after"]), (429, "5"))
             self.assertIn(b'"too_many_from_address"', refused.body)
         peers[0].close()
-        await asyncio.sleep(0.2)
+        await self.until_counted(daemon, 'voiceingest_connections{transport="ingest"}', BURST - 1)
         await self.call(daemon)
         last = await self.connect(daemon, Authorization=f"Bearer {self.issuer.token()}")
         self.assertEqual(last.status, 429)

@@ -12,15 +12,15 @@ ORIGIN = "https://app.example.com"
 
 
 class ExpiryTests(IngestCase):
-    """Clocks are real here: tokens of a second and a half."""
+    """Clocks are real here: a token of some seconds, with time for what comes before and after."""
 
     @asynchronous
     async def test_a_token_that_lapses(self) -> None:
         daemon = await self.start_daemon(
-            JWT_LEEWAY_S="0", AUTH_EXPIRING_LEAD_S="0.7", RESUME_WINDOW_S="0.5"
+            JWT_LEEWAY_S="0", AUTH_EXPIRING_LEAD_S="3", RESUME_WINDOW_S="0.5"
         )
         consumer = await self.consume()
-        exp = time.time() + 1.5
+        exp = time.time() + 6.0
         token = self.issuer.token(exp=exp)
         lapsing, renewed = await self.call(daemon, token), await self.call(daemon, token)
         for caller, interaction_id in ((lapsing, "lapse-1"), (renewed, "renew-1")):
@@ -28,7 +28,7 @@ class ExpiryTests(IngestCase):
             caller.audio(audio_of(0))
         for caller in (lapsing, renewed):
             expiring = await caller.event("auth_expiring")
-            self.assertTrue(0.2 < expiring["expires_in_s"] <= 0.7, expiring)
+            self.assertTrue(0.2 < expiring["expires_in_s"] <= 3.0, expiring)
             caller.audio(audio_of(1))
         for refused in (
             "a.b.c",
@@ -37,12 +37,12 @@ class ExpiryTests(IngestCase):
         ):
             renewed.say("auth", token=refused)
             self.assertEqual(await renewed.error(), "token_refused")
-        renewed.say("auth", token=self.issuer.token(lifetime_s=100))
+        renewed.say("auth", token=self.issuer.token(lifetime_s=1000))
         authenticated = await renewed.event("authenticated")
-        self.assertTrue(90 < authenticated["expires_in_s"] <= 100, authenticated)
+        self.assertTrue(900 < authenticated["expires_in_s"] <= 1000, authenticated)
 
         self.assertEqual(await lapsing.closed(), 4401)
-        self.assertTrue(-0.05 < time.time() - exp < 1.0, time.time() - exp)
+        self.assertTrue(-0.05 < time.time() - exp < 5.0, time.time() - exp)
         self.assertEqual([error["code"] for error in lapsing.events("error")], ["token_expired"])
         stopped = await consumer.event("lapse-1", "stopped")
         # It could have come back with a fresh token.
@@ -60,17 +60,17 @@ class ExpiryTests(IngestCase):
     @asynchronous
     async def test_silence(self) -> None:
         daemon = await self.start_daemon(
-            PUBLISH_URL="memory://", START_TIMEOUT_S="0.4", IDLE_TIMEOUT_S="0.6",
-            PING_INTERVAL_S="0.2", PING_TIMEOUT_S="0.3",
+            PUBLISH_URL="memory://", START_TIMEOUT_S="2", IDLE_TIMEOUT_S="4",
+            PING_INTERVAL_S="0.5", PING_TIMEOUT_S="2",
         )  # fmt: skip
-        mute, idle, alive = [await self.call(daemon) for _ in range(3)]
         began = time.monotonic()
+        mute, idle, alive = [await self.call(daemon) for _ in range(3)]
         await idle.start("idle-1")
         await alive.start("alive-1")
         idle.audio(audio_of(0))
         self.assertEqual(await mute.closed(), 4408)
         self.assertEqual(mute.events("error")[0]["code"], "start_timeout")
-        self.assertTrue(0.35 < time.monotonic() - began < 1.5)
+        self.assertTrue(1.95 < time.monotonic() - began < 8.0)
         alive.audio(audio_of(0))
         self.assertEqual(await idle.closed(), 4408)
         self.assertEqual(idle.events("error")[0]["code"], "idle_timeout")
@@ -80,7 +80,7 @@ class ExpiryTests(IngestCase):
         gone = await self.call(daemon)
         await gone.start("gone-1")
         gone.send = lambda data: None  # type: ignore[method-assign]
-        self.assertIsNone(await gone.closed(3.0))
+        self.assertIsNone(await gone.closed())
         self.assertIn('voiceingest_close_codes_total{code="4408"} 3', await self.metrics(daemon))
 
 

@@ -25,9 +25,9 @@ LANES_COUNT = 10
 
 
 async def _stream_leader(url: str) -> str:
-    client = await nats.connect(url.split(","))
+    client = await nats.connect(url.split(","), connect_timeout=10)
     try:
-        info = await client.jetstream(timeout=5).stream_info(STREAM)
+        info = await client.jetstream(timeout=20).stream_info(STREAM)
         return str(info.cluster.leader) if info.cluster else ""
     finally:
         await client.close()
@@ -35,7 +35,7 @@ async def _stream_leader(url: str) -> str:
 
 async def _step_down(url: str, times: int, pause_s: float) -> None:
     """The stream's leader hands over to another, again and again."""
-    client = await nats.connect(url)
+    client = await nats.connect(url, connect_timeout=10)
     try:
         for _ in range(times):
             await asyncio.sleep(pause_s)
