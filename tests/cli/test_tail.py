@@ -63,7 +63,8 @@ class WholeWayTests(ProgramCase):
             (),
             terminal=True,
         )
-        await self.say("other", "--tone", "440", "--seconds", "0.8")
+        # Long enough to be drawn while it speaks.
+        await self.say("other", "--tone", "440", "--seconds", "3")
         await metering.until(lambda: "event   stopped" in metering.seen)
         metering.signal("INT")
         self.assertEqual((await metering.ended), 0)

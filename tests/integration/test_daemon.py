@@ -371,7 +371,8 @@ class StopTests(TwistdCase):
         daemon = self.up(*self.port_flag)
         caller = self.caller()
         daemon.process.send_signal(signal.SIGTERM)
-        self.until(lambda: daemon.logged("drain_started"), "no drain")
+        self.until(lambda: daemon.logged("listening_ended"), "it listens")
+        self.assertTrue(daemon.logged("drain_started"))
         # The admin site is last down, so that whoever watches may watch this.
         self.assertEqual(self.get("/readyz")[0], 503)
         self.assertEqual(self.get("/livez")[0], 200)

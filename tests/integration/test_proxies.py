@@ -336,7 +336,7 @@ class NginxTests(ProxyCase):
         yield self.within(held.send(json.dumps(START)))
         yield self.within(held.recv())
         self.assertEqual((yield self.within(asyncio.to_thread(post, daemon.admin_port, "/drain"))), 202)
-        yield daemon.wait_for_log("drain_started")
+        yield daemon.wait_for_log("listening_ended")
         self.assertEqual((yield self.within(self.caller().status()))[0], 502)
         self.assertEqual(json.loads((yield self.within(held.recv())))["event"], "goaway")
         yield self.within(held.close())
@@ -392,7 +392,7 @@ class HaproxyTests(ProxyCase):
         yield self.within(held.send(json.dumps(START)))
         yield self.within(held.recv())
         daemon.signal("TERM")
-        yield daemon.wait_for_log("drain_started")
+        yield daemon.wait_for_log("listening_ended")
         self.assertEqual(json.loads((yield self.within(held.recv())))["event"], "goaway")
         yield self.within(self.check_turned_away(caller))
         for number in range(10):
