@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.case import SynchronousTestCase
-from voiceingest.cli import demo, stage
+from voiceingest.cli import demo
 from voiceingest.cli.demo import spoken
 
 from .program import ProgramCase, coroutine
@@ -97,9 +97,3 @@ class SpokenTests(SynchronousTestCase):
     def test_it_is_six_seconds_at_24_khz(self) -> None:
         recording = spoken()
         self.assertEqual((recording.sample_rate, recording.seconds), (demo.RATE, demo.SPEECH_S))
-
-    def test_free_ports_are_free(self) -> None:
-        import socket
-
-        with socket.socket() as listener:
-            listener.bind((stage.HOST, stage.free_port()))

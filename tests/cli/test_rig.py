@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import json
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -58,11 +59,13 @@ class RigTests(ProgramCase):
         out = io.StringIO()
         rig = Rig(reactor, Interrupt(), Console(out=out, err=out), 160, dict(CHOSEN))
         bus = Bus(rig._heard, **options)
+        names: dict[Any, str] = {}
 
         def taken(speaker: Any, payload: bytes, is_binary: bool) -> None:
             if is_binary:
-                names = [c["interaction_id"] for c in server.controls if c["event"] == "start"]
-                bus.frame(names[server.connections.index(speaker)], payload)
+                bus.frame(names[speaker], payload)
+            elif (message := json.loads(payload))["event"] == "start":
+                names[speaker] = message["interaction_id"]
 
         server.taken = taken
         plan = Plan(parse_target(server.url()), Trust(), "acme", 8000, frame_s=0.02, token=lambda name: "t")

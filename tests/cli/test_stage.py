@@ -5,7 +5,7 @@ from typing import Any
 
 from tests.support.case import SynchronousTestCase
 from voiceingest.cli.failures import CommandFailed
-from voiceingest.cli.stage import HOST, LOG_LINES_MAX_COUNT, LogLines, Stage, free_port
+from voiceingest.cli.stage import HOST, LOG_LINES_MAX_COUNT, LogLines, Stage, held_port
 
 from .program import ProgramCase, coroutine
 
@@ -47,6 +47,15 @@ class LogLinesTests(SynchronousTestCase):
 
 
 class PortTests(SynchronousTestCase):
-    def test_free_ports_are_free(self) -> None:
-        with socket.socket() as listener:
-            listener.bind((HOST, free_port()))
+    def test_a_port_is_kept_for_those_who_share_it(self) -> None:
+        with held_port() as held, socket.socket() as stranger, socket.socket() as listener:
+            with self.assertRaises(OSError):
+                stranger.bind(held.getsockname())
+            # Who holds it does not listen: callers are the listener's.
+            with self.assertRaises(ConnectionRefusedError):
+                socket.create_connection(held.getsockname(), 5)
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            listener.bind(held.getsockname())
+            listener.listen()
+            for _ in range(8):
+                socket.create_connection((HOST, held.getsockname()[1]), 5).close()

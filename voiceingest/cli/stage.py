@@ -73,8 +73,9 @@ class Stage:
         self._service: IService | None = None
         self._bus: Memory | None = None
         self.log = LogLines()
-        self.port = free_port()
-        self.admin_port = free_port()
+        # Held from here to the end: nobody else is given them while the daemon is being made.
+        self._held = [held_port(), held_port()]
+        self.port, self.admin_port = (int(held.getsockname()[1]) for held in self._held)
 
     @property
     def ca_path(self) -> Path:
@@ -134,6 +135,8 @@ class Stage:
                 if stopped is not None:
                     await stopped
         finally:
+            for held in self._held:
+                held.close()
             self._folder.cleanup()
 
     def _settings(self) -> Settings:
@@ -147,8 +150,8 @@ class Stage:
         self.ca_path.write_bytes(tls.public_pem)
         return Settings.model_validate(
             {
-                "listen": (f"{'ssl' if self._secure else 'tcp'}:{self.port}:interface={HOST}",),
-                "admin": f"tcp:{self.admin_port}:interface={HOST}",
+                "listen": (f"{'ssl' if self._secure else 'tcp'}:{self.port}:interface={HOST}:reusePort=1",),
+                "admin": f"tcp:{self.admin_port}:interface={HOST}:reusePort=1",
                 "ssl_key_path": key_path,
                 "ssl_cert_path": self.ca_path,
                 "jwt_public_key": keys.public_pem.decode(),
@@ -173,8 +176,9 @@ class Stage:
         return True
 
 
-def free_port() -> int:
-    """A TCP port of the loopback that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
+def held_port() -> socket.socket:
+    """A TCP port of the loopback that nobody listens on, for whoever says that it is shared."""
+    held = socket.socket()
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    held.bind((HOST, 0))
+    return held
