@@ -61,7 +61,7 @@ class MetricsTests(IngestCase):
             tls=True, PUBLISH_URL=self.redis.url("ingest", "pass"), PUBLISH_RETRY_MAX_S="0.2",
             PUBLISH_INFLIGHT_BYTES="65536", BUFFER_DURATION_MS="500", INGEST_MAX_REALTIME_FACTOR="2",
             JWT_PUBLIC_KEY="", JWT_JWKS_URL=await self.serve_keys(), JWT_JWKS_COOLDOWN_S="1",
-            DRAIN_DEADLINE_S="2",
+            DRAIN_DEADLINE_S="6",
         )  # fmt: skip
         await self.scrape(daemon)
         caller = await self.call(daemon, tls=True)
