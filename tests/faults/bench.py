@@ -213,7 +213,8 @@ class Fault:
 
 def _bus_breaks(daemon: DaemonProcess) -> list[float]:
     """When the daemon says it lost the bus, on this machine's monotonic clock."""
-    offset = time.time() - time.monotonic()
+    # The log cuts its times to milliseconds.
+    offset = time.time() - time.monotonic() - 0.001
     return [datetime.fromisoformat(line["time"]).timestamp() - offset for line in daemon.logged("bus_down")]
 
 

@@ -208,10 +208,11 @@ class KilledDaemon(Resuming):
         """Kill, start."""
         self.killed_at = time.monotonic()
         await off_loop(self.daemon.kill)
+        # Until it is known to be gone it may have taken frames: on a busy machine that takes its time.
+        self.fault.broken_at = (time.monotonic(),)
         await self.daemon.start()
         self.fault.end()
         self.up_s = time.monotonic() - self.killed_at
-        self.fault.broken_at = (self.killed_at,)
         await self.back()
         self.back_s = time.monotonic() - self.killed_at
 
