@@ -145,6 +145,31 @@ class JetStreamTests(TestCase):
         self.assertEqual(self.listener.heard, ["up", ("refused", "too_big"), ("refused", "too_big")])
         self.assertEqual(self.listener.confirmed, 2)
 
+    async def test_a_subject_the_server_takes_no_line_for_is_refused_when_it_is_sent_again(self) -> None:
+        """The limit is told by nobody, and one caller with a long name must not keep the bus down."""
+        links = [Link(), Link(), Link()]
+        bus = self.make(jitter=0.0, nats_subject="audio.{interaction_id}")
+        bus.ahead = list(links)
+        lanes = [bus.prepare(StreamFacts("acme", "c" * size, AudioFormat())) for size in (10, 300, 200)]
+        bus.start(self.listener)
+        for link in links[:2]:
+            await self.come_up()
+            bus.send([(lane, 1, 1, b"\0\0") for lane in lanes])
+            bus.link_broken(link, "control_line")
+        await self.come_up()
+        bus.send([(lane, 1, 1, b"\0\0") for lane in lanes])
+        self.assertEqual([link.replies() for link in links], [[0, 1, 2], [0, 2], [0]])
+        # A limit that was learnt is not forgotten, and what is under it is not touched by another.
+        bus.link_broken(links[2], "lost")
+        await self.answer(links[2], 0)
+        self.assertEqual(bus._subject_max_chars, len("audio.") + 199)
+
+    async def come_up(self) -> None:
+        """Let the bus connect once more."""
+        self.clock.advance(3.0)
+        await pause(0.01)
+        self.assertEqual(self.listener.heard[-1], "up")
+
     async def test_what_is_about_the_server_cuts_the_connection_and_keeps_the_message(self) -> None:
         for reason, answer, headers in (
             ("noleader", b"", b"NATS/1.0 503\r\n\r\n"),

@@ -43,6 +43,7 @@ class ReasonTests(SynchronousTestCase):
             (nats_errors.Error("nats: 'Authorization Violation'"), "auth"),
             (nats_errors.Error("nats: user authentication expired"), "auth"),
             (nats_errors.Error('nats: permissions violation for publish to "x"'), "noperm"),
+            (nats_errors.Error("nats: 'Maximum Control Line Exceeded'"), "control_line"),
             (nats_errors.Error("nats: secure connection - tls required"), "tls"),
             (nats_errors.Error("nats: empty response from server when expecting INFO message"), "protocol"),
             (nats_errors.ProtocolError(), "protocol"),

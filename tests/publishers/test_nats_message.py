@@ -6,7 +6,7 @@ from tests.publishers.fakes import make_settings
 from tests.support.case import SynchronousTestCase
 from voiceingest.audio import AudioFormat
 from voiceingest.interfaces import StreamFacts
-from voiceingest.publishers.nats_message import Prepared
+from voiceingest.publishers.nats_message import SUBJECT_MAX_CHARS, Prepared
 
 FACTS = StreamFacts("acme", "a:b c", AudioFormat(8000), epoch=1234)
 
@@ -26,7 +26,7 @@ class MessageTests(SynchronousTestCase):
             b'{"tenant_id":"acme","interaction_id":"a:b c","seq":5,"timestamp_ms":99,'
             b'"sample_rate":8000,"encoding":"pcm16","audio":"AQI="}',
         )
-        self.assertFalse(prepared.too_long)
+        self.assertEqual(prepared.subject_chars, len("audio.acme.a%3Ab%20c"))
 
     def test_an_event_is_the_same_again_and_another_is_not(self) -> None:
         prepared = Prepared(make_settings(), FACTS)
@@ -44,5 +44,6 @@ class MessageTests(SynchronousTestCase):
     def test_a_subject_longer_than_a_control_line(self) -> None:
         facts = StreamFacts("\U0001f600" * 128, "\U0001f600" * 128, AudioFormat())
         long = make_settings(nats_subject="{tenant_id}.{interaction_id}.{tenant_id}")
-        self.assertTrue(Prepared(long, facts).too_long)
-        self.assertFalse(Prepared(make_settings(nats_subject="{tenant_id}.{interaction_id}"), facts).too_long)
+        self.assertGreater(Prepared(long, facts).subject_chars, SUBJECT_MAX_CHARS)
+        usual = make_settings(nats_subject="{tenant_id}.{interaction_id}")
+        self.assertLess(Prepared(usual, facts).subject_chars, SUBJECT_MAX_CHARS)

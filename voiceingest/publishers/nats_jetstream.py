@@ -22,7 +22,7 @@ from twisted.python.failure import Failure
 from ..aio import as_deferred
 from ..errors import SettingsError
 from ..interfaces import IBusListener, IDelayedCall, StreamFacts
-from .nats_message import Prepared
+from .nats_message import SUBJECT_MAX_CHARS, Prepared
 from .nats_subjects import check_template
 from .nats_url import nats_tls, parse_nats_url, read_credentials
 from .nats_window import Window
@@ -51,10 +51,7 @@ class NatsJetStream:
         metrics: Metrics,
         jitter: Callable[[], float] = random.random,
     ) -> None:
-        """``jitter`` answers 0..1; ``metrics`` are the delivery's to count and unused here.
-
-        Raises: ``SettingsError``, ``BadCertificate``.
-        """
+        """``jitter`` answers 0..1; ``metrics`` are unused. Raises: ``SettingsError``, ``BadCertificate``."""
         _check(settings)
         from .nats_link import Access
 
@@ -77,6 +74,7 @@ class NatsJetStream:
         self._attempt: Deferred[Any] | None = None
         self._calls: dict[str, IDelayedCall] = {}
         self._window = Window()
+        self._subject_max_chars = SUBJECT_MAX_CHARS
         self._following: list[bytes] = []
         self._report_is_due = False
         self._differences: tuple[str, ...] = ()
@@ -121,7 +119,7 @@ class NatsJetStream:
         for lane, seq, timestamp_ms, payload in batch:
             reply = b"%b%d" % (inbox, window.number())
             head, body, message_bytes = lane.message(reply, seq, timestamp_ms, payload)
-            if message_bytes > message_max_bytes or lane.too_long:
+            if message_bytes > message_max_bytes or lane.subject_chars > self._subject_max_chars:
                 window.add_refused(lane, "too_big")
                 self._report_soon()
                 continue
@@ -149,8 +147,7 @@ class NatsJetStream:
         if link is not self._link:
             return
         verdict = ""
-        # An answer with an error begins with it (nats-server, JSPubAckResponse); a duplicate is one
-        # that is on the stream, like any other.
+        # One with an error begins with it (nats-server, JSPubAckResponse); a duplicate is on the stream.
         if headers or not answer.startswith(b'{"stream":'):
             from .nats_stream import verdict_of
 
@@ -168,6 +165,11 @@ class NatsJetStream:
     def link_broken(self, link: NatsLink, reason: str) -> None:
         """The connection is gone or useless."""
         if link is self._link:
+            if reason == "control_line":
+                # Its limit is a smaller one, and of all that is sent again the longest is over it.
+                sent = (lane.subject_chars for lane in self._window.lanes)
+                most = self._subject_max_chars
+                self._subject_max_chars = max((n for n in sent if n <= most), default=most + 1) - 1
             self.drop_connection(reason)
 
     def link_writable(self, link: NatsLink, writable: bool) -> None:
@@ -264,8 +266,7 @@ class NatsJetStream:
             # The class only: a text may hold what we said to the server.
             kind = type(failure.value).__name__
             self._log.error("Connecting failed in an unknown way", event="bus_connect_failed", error=kind)
-            reason = "unknown"
-        self._down(reason)
+        self._down(reason or "unknown")
 
     def _down(self, reason: str) -> None:
         self._detach()

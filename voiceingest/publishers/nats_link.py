@@ -11,8 +11,7 @@ What nats-py (2.16) does that a bus without a queue of its own must not have, an
 * a subscription's callback costs a queue, a message object and a turn of its task per
   acknowledgement: ``_process_msg``, which the parser calls, is overridden for that one inbox.
 
-``Client._transport``, ``_process_msg`` and ``_setup_nkeys_connect`` are not documented; test_nats_link fails
-where they change.
+Not documented: ``Client._transport``, ``_process_msg``, ``_setup_nkeys_connect``; see test_nats_link.
 """
 
 from __future__ import annotations
@@ -65,6 +64,7 @@ _REASONS: Final[tuple[tuple[type[BaseException] | tuple[type[BaseException], ...
 # What a server says before it closes, in its own words (nats-server, server/client.go).
 _SAYINGS: Final = (
     ("permissions violation", "noperm"),
+    ("maximum control line", "control_line"),
     ("authentication", "auth"),
     ("authorization", "auth"),
     ("tls", "tls"),

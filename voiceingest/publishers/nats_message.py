@@ -17,18 +17,18 @@ from .nats_subjects import subject, token
 if TYPE_CHECKING:
     from ..config.settings import Settings
 
-# A server closes the connection at a longer control line (max_control_line, 4096); the rest of ours
-# is below 100.
-_SUBJECT_MAX_CHARS: Final = 3900
+# A server closes the connection at a longer control line (max_control_line, 4096 unless it is set); the
+# rest of ours is below 100.
+SUBJECT_MAX_CHARS: Final = 3900
 
 
 class Prepared:
     """What the messages of one lane have in common. Compared by identity: one lane, one of these.
 
-    ``too_long``: the subject is longer than any server takes.
+    ``subject_chars``: the length of the longer subject.
     """
 
-    __slots__ = ("_events_start", "_frames_start", "_headers", "_shared", "too_long")
+    __slots__ = ("_events_start", "_frames_start", "_headers", "_shared", "subject_chars")
 
     def __init__(self, settings: Settings, facts: StreamFacts) -> None:
         tenant_id, interaction_id, audio = facts.tenant_id, facts.interaction_id, facts.audio
@@ -41,7 +41,7 @@ class Prepared:
             f"NATS/1.0\r\nVoiceingest-Epoch: {facts.epoch}\r\n"
             f"Nats-Msg-Id: {token(tenant_id)}:{token(interaction_id)}:{facts.epoch}:"
         ).encode("ascii")
-        self.too_long = max(len(frames), len(events)) > _SUBJECT_MAX_CHARS
+        self.subject_chars = max(len(frames), len(events))
 
     def message(self, reply: bytes, seq: int, timestamp_ms: int, payload: bytes) -> tuple[bytes, bytes, int]:
         """All up to the payload, the payload, and the bytes of headers and payload together.

@@ -34,6 +34,11 @@ class Window:
         """How many are in flight."""
         return self._next - self._first
 
+    @property
+    def lanes(self) -> set[Any]:
+        """The lanes that have a message in flight."""
+        return {entry[0] for entry in self._entries.values()}
+
     def number(self) -> int:
         """The number of the message to be added next; the answer is addressed with it."""
         return self._next
