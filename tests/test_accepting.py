@@ -15,6 +15,7 @@ from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock, deferLater
+from twisted.logger import LogEvent, globalLogPublisher
 from twisted.python.failure import Failure
 
 from voiceingest.accepting import (
@@ -135,6 +136,27 @@ class AcceptPausesTests(PortCase):
         self.assertEqual(self.reading, ["stop", "start"])
         self.port.doRead()
         self.assertEqual((len(self.pauses), self.reading), (2, ["stop", "start", "stop"]))
+
+    def test_twisted_says_nothing_about_those_it_drops(self) -> None:
+        """Three lines for each of a crowd, ten times a second, would fill the disk too."""
+        lines: list[LogEvent] = []
+        globalLogPublisher.addObserver(lines.append)
+        self.addCleanup(globalLogPublisher.removeObserver, lines.append)
+        self.watch()
+        self.call()
+
+        class Short:
+            """A socket that finds no descriptor for who calls."""
+
+            def accept(self) -> None:
+                raise OSError(errno.EMFILE, "Too many open files")
+
+        own, self.port.socket = self.port.socket, Short()
+        try:
+            self.port.doRead()
+        finally:
+            self.port.socket = own
+        self.assertEqual([line.get("event") for line in lines], ["accept_paused"])
 
     def none_left(self, *args: object) -> int:
         """In place of ``os.open``."""

@@ -20,7 +20,8 @@ from typing import Any, Final
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.task import deferLater
-from twisted.logger import Logger
+from twisted.logger import ILogObserver, LogEvent, Logger
+from zope.interface import provider
 
 from .interfaces import IClock
 from .limits import LISTEN_BACKLOG_COUNT
@@ -75,6 +76,8 @@ class AcceptPauses:
         self._accept: Callable[[], Any] = port.doRead
         self._is_short = False
         port.doRead = self._do_read
+        # Twisted's own words about it: three lines for each connection that is dropped, with its address.
+        port._logger = Logger(namespace=_log.namespace, observer=_unsaid)  # noqa: SLF001 (nothing else reaches it)
 
     def _do_read(self) -> Any:
         """Accept; pause where the last descriptor went with it, or somebody could not be taken."""
@@ -149,6 +152,11 @@ class LateClose:
 
     def _wait(self, seconds: float) -> Deferred[None]:
         return deferLater(self._clock, seconds)  # type: ignore[arg-type]  # IReactorTime in part
+
+
+@provider(ILogObserver)
+def _unsaid(event: LogEvent) -> None:
+    """In place of a log: ``accept_paused`` says it once, and the pauses are counted."""
 
 
 def _is_readable(port: Any) -> bool:
