@@ -110,6 +110,16 @@ class Options(usage.Options):
         """The first line of the help."""
         return "Usage: twistd [options of twistd] voiceingest [options]"
 
+    def opt_help(self) -> None:
+        """Display this help and exit."""
+        try:
+            sys.stdout.write(f"{self}\n")
+            sys.stdout.flush()
+        except BrokenPipeError:
+            # ``... --help | head``: the interpreter flushes once more at exit and would complain.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(0)
+
     def opt_version(self) -> None:
         """Display the version and exit."""
         sys.stdout.write(f"voiceingest {__version__}\n")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import wave
 from pathlib import Path
 
@@ -85,6 +86,13 @@ class RecorderTests(SynchronousTestCase):
         recorder.frame(frame(b"\x01\x00"))
         recorder.close()
         self.assertEqual(audio_of(self.path)[1], b"\x01\x00")
+
+    def test_what_is_not_a_file_is_never_overwritten(self) -> None:
+        os.mkfifo(self.path)
+        for force in (False, True):
+            with self.assertRaises(UsageFailed):
+                Recorder(self.path, force=force)
+        self.assertTrue(self.path.is_fifo())
 
     def test_another_stream_does_not_overwrite_a_file_that_is_there(self) -> None:
         (self.folder / "out-b.wav").write_bytes(b"precious")

@@ -119,7 +119,10 @@ class VerdictTests(SynchronousTestCase):
     def test_problems_in_words(self) -> None:
         refused = after(1)
         refused.error("forbidden", "x")
+        misspelt = Tally()
+        misspelt.error("bad_field", "interaction_id holds a character that is not allowed")
         for tally, ending, words in (
+            (misspelt, None, "interaction_id holds a character that is not allowed (bad_field)"),
             (after(3, seq=3, published=1), Ending(close_code=1000), "2 of 3 frames were not confirmed"),
             (after(3), None, "did not say stopped"),
             (Tally(), None, "did not say started"),

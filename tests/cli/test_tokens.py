@@ -66,7 +66,11 @@ class MintTests(TokenCase):
         self.assertEqual(set(json.loads(result.stdout)), {"token", "claims"})
 
     def test_keys_that_cannot_sign(self) -> None:
-        for path, words in ((self.public, "public key"), (self.folder / "missing.pem", "No such file")):
+        for path, words in (
+            (self.public, "public key"),
+            (self.folder / "missing.pem", "No such file"),
+            ("/dev/zero", "not a PEM private key"),
+        ):
             result = self.run_it("mint", "--key", path, "--tenant", "acme")
             self.assertEqual(result.exit_code, 2)
             self.assertIn(words, result.stderr)

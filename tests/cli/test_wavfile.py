@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import os
 import struct
+import threading
 import wave
 from pathlib import Path
 
@@ -70,6 +72,17 @@ class ReadTests(WavCase):
         path = self.file(plain[:40] + b"\xff\xff\xff\xff" + plain[44:], ".wav")
         self.assertEqual(read_recording(path).pcm, b"\x01\x00\x02\x00")
 
+    def test_all_that_comes_out_of_a_pipe_is_read(self) -> None:
+        """Both kinds: what was looked at to tell them apart does not come again."""
+        for content in (bytes(range(250)) * 100, self.wav(bytes(range(250)) * 100).read_bytes()):
+            path = self.mktemp_path()
+            os.mkfifo(path)
+            writer = threading.Thread(target=path.write_bytes, args=(content,))
+            writer.start()
+            recording = read_recording(path)
+            writer.join()
+            self.assertEqual(recording.pcm, bytes(range(250)) * 100)
+
     def test_half_a_sample_at_the_end_of_a_wav_is_left_out(self) -> None:
         plain = self.wav().read_bytes()
         path = self.file(plain[:40] + struct.pack("<I", 3) + plain[44:47], ".wav")
@@ -97,6 +110,10 @@ class ComplaintTests(WavCase):
     def test_too_large(self) -> None:
         self.patch(wavfile, "FILE_MAX_BYTES", 10)
         self.assertIn("larger than", self.complaint(self.wav()))
+
+    def test_a_device_that_never_ends(self) -> None:
+        self.patch(wavfile, "FILE_MAX_BYTES", 10_000)
+        self.assertIn("larger than", self.complaint(Path("/dev/zero")))
 
     def test_compressed_audio(self) -> None:
         plain = bytearray(self.wav().read_bytes())

@@ -18,6 +18,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from rich.text import Text
 
 from .failures import CommandFailed
+from .standard import abandon
 
 
 def printable(text: str) -> str:
@@ -38,20 +39,22 @@ class Console:
     ) -> None:
         self.json_output = json_output
         self._documents = out or sys.stdout
-        people = (err or sys.stderr) if json_output else self._documents
+        self._beside = err or sys.stderr
+        people = self._beside if json_output else self._documents
         self.is_terminal = is_terminal(people, os.environ)
         self._people = _rich(people)
-        self._notes = _rich(err or sys.stderr)
+        self._notes = _rich(self._beside)
+        self._is_deaf = False
         self.closed = False
         self.when_closed: Callable[[], None] | None = None
 
     def say(self, text: str = "", style: str | None = None) -> None:
         """One line for people."""
-        self._write(lambda: self._people.print(Text(text, style=style or ""), soft_wrap=True))
+        self._tell(lambda: self._people.print(Text(text, style=style or ""), soft_wrap=True))
 
     def note(self, text: str, style: str = "yellow") -> None:
         """One line beside the result: a warning, a hint, what happens now. Standard error."""
-        self._write(lambda: self._notes.print(Text(text, style=style), soft_wrap=True))
+        self._aside(lambda: self._notes.print(Text(text, style=style), soft_wrap=True))
 
     def pairs(self, rows: Mapping[str, str]) -> None:
         """A summary, one ``name: value`` line each, the values in one column."""
@@ -62,7 +65,7 @@ class Console:
             Text(f"{name + ':':<{width}}", style="bold cyan").append(Text(value, style="default"))
             for name, value in rows.items()
         ]
-        self._write(lambda: self._people.print(*lines, sep="\n", soft_wrap=True))
+        self._tell(lambda: self._people.print(*lines, sep="\n", soft_wrap=True))
 
     def document(self, value: object) -> None:
         """One JSON document on one line of standard output; nothing unless JSON was asked for."""
@@ -83,6 +86,19 @@ class Console:
         self._documents.write(text)
         self._documents.flush()
 
+    def _tell(self, write: Callable[[], None]) -> None:
+        (self._aside if self.json_output else self._write)(write)
+
+    def _aside(self, write: Callable[[], None]) -> None:
+        """Write on standard error; the result does not depend on whether that can be read."""
+        if self._is_deaf:
+            return
+        try:
+            write()
+        except OSError:
+            self._is_deaf = True
+            abandon(self._beside)
+
     def _write(self, write: Callable[[], None]) -> None:
         """Write, unless nobody reads any more (``voiceingest tail | head -1``)."""
         if self.closed:
@@ -99,9 +115,7 @@ class Console:
 
     def _give_up(self) -> None:
         self.closed = True
-        # The interpreter flushes standard output once more at exit and would complain.
-        if self._documents is sys.stdout:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        abandon(self._documents)
 
 
 class SpeechBar:

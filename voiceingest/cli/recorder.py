@@ -27,6 +27,18 @@ def safe_name(text: str) -> str:
     return _UNSAFE.sub("_", text)[:NAME_MAX_CHARS].lstrip(".") or "_"
 
 
+def _make_way(path: Path, force: bool) -> None:
+    if not path.is_file():
+        # Root may put a file in the place of a device; everybody else on the machine would miss it.
+        raise UsageFailed(f"{path} is not a file")
+    if not force:
+        raise UsageFailed(f"{path} exists", hint="--force overwrites it")
+    try:
+        path.unlink()
+    except OSError as problem:
+        raise UsageFailed(f"{path} cannot be overwritten: {problem.strerror}") from problem
+
+
 class _File:
     """One WAV file being written."""
 
@@ -58,7 +70,7 @@ class Recorder:
     """Records to ``path``; from the second stream on, each into ``<path>-<interaction>.wav``."""
 
     def __init__(self, path: Path, *, force: bool = False) -> None:
-        """Raises: ``UsageFailed`` when ``path`` exists, unless ``force``, or cannot be written."""
+        """Raises: ``UsageFailed`` when ``path`` exists, unless ``force`` and a file, or cannot be written."""
         self._path = path
         self._open: dict[Key, _File] = {}
         self._done: list[_File] = []
@@ -68,9 +80,7 @@ class Recorder:
         if not path.parent.is_dir():
             raise UsageFailed(f"{path.parent} is not a directory")
         if path.exists():
-            if not force:
-                raise UsageFailed(f"{path} exists", hint="--force overwrites it")
-            path.unlink()
+            _make_way(path, force)
 
     @property
     def files(self) -> list[tuple[Path, int]]:

@@ -148,6 +148,10 @@ class Tally:
             lost = self.sent_frames - self.acked
             text = f"{lost} of {self.sent_frames} frames were not confirmed"
             return Meaning(text, "look at the daemon's log and its metrics for drops", True)
+        if ending is None and code is not None and self.started is None:
+            # `start` was refused and the connection left open: the server's own words say the most.
+            known = explain(code)
+            return Meaning(f"{self.errors[-1][1]} ({code})", known.hint, known.retryable)
         if ending is None:
             awaited = "started" if self.started is None else "stopped"
             return Meaning(f"The server did not say {awaited} in time", "look at /readyz of the daemon", True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from importlib import import_module
 from typing import Any, Final
@@ -12,6 +13,7 @@ from .. import __version__
 from ..errors import OperatorError, SettingsError
 from .failures import CommandFailed, Exit
 from .options import epilog
+from .standard import UNWRITABLE, abandon, prepare
 
 # A new command is one file and one line here.
 COMMANDS: Final = {
@@ -77,4 +79,15 @@ def root() -> None:
 
 def main() -> None:
     """The console script."""
-    root(prog_name="voiceingest")
+    prepare()
+    try:
+        root(prog_name="voiceingest")
+    except OSError as problem:
+        # What a command writes goes through its console; the help and the errors are click's.
+        if problem.errno not in UNWRITABLE or problem.filename is not None:
+            raise
+        abandon(sys.stdout)
+        with contextlib.suppress(OSError):
+            click.echo(f"error: the output cannot be written: {problem.strerror}", err=True)
+        abandon(sys.stderr)
+        sys.exit(Exit.REFUSED)

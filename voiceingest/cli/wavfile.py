@@ -5,11 +5,14 @@ Nothing is resampled: what is streamed is what is in the file, byte for byte.
 
 from __future__ import annotations
 
+import os
+import stat
 import wave
 from array import array
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
-from typing import Final, Literal
+from typing import BinaryIO, Final, Literal
 
 from ..audio import SAMPLE_RATES
 from .meter import bytes_of, samples_of
@@ -43,11 +46,11 @@ def read_recording(path: Path, *, rate: int | None = None, mix: Mix | None = Non
 
     Raises: :class:`BadAudioFile`; ``OSError`` when the file cannot be read.
     """
-    if path.stat().st_size > FILE_MAX_BYTES:
-        raise BadAudioFile(f"{path.name} is larger than {FILE_MAX_BYTES >> 20} MiB")
-    with path.open("rb") as file:
+    with path.open("rb") as opened:
+        file = _bounded(path, opened)
         is_wav = file.read(4) in (b"RIFF", b"RIFX", b"RF64") or path.suffix.lower() in (".wav", ".wave")
-    recording = _read_wav(path, rate, mix) if is_wav else Recording(rate or 24000, path.read_bytes())
+        file.seek(0)
+        recording = _read_wav(path, file, rate, mix) if is_wav else Recording(rate or 24000, file.read())
     if recording.sample_rate not in SAMPLE_RATES:
         allowed = ", ".join(map(str, SAMPLE_RATES))
         raise BadAudioFile(
@@ -60,9 +63,21 @@ def read_recording(path: Path, *, rate: int | None = None, mix: Mix | None = Non
     return recording
 
 
-def _read_wav(path: Path, rate: int | None, mix: Mix | None) -> Recording:
+def _bounded(path: Path, file: BinaryIO) -> BinaryIO:
+    """What ends and can be read twice: the file itself, or all that comes out of a pipe or a device.
+
+    Neither says how long it is, and what has been read out of a pipe does not come again.
+    """
+    status = os.fstat(file.fileno())
+    content = b"" if (is_file := stat.S_ISREG(status.st_mode)) else file.read(FILE_MAX_BYTES + 1)
+    if (status.st_size if is_file else len(content)) > FILE_MAX_BYTES:
+        raise BadAudioFile(f"{path.name} is larger than {FILE_MAX_BYTES >> 20} MiB")
+    return file if is_file else BytesIO(content)
+
+
+def _read_wav(path: Path, file: BinaryIO, rate: int | None, mix: Mix | None) -> Recording:
     try:
-        with wave.open(str(path), "rb") as wav:
+        with wave.open(file, "rb") as wav:
             channels, width, file_rate = wav.getnchannels(), wav.getsampwidth(), wav.getframerate()
             _check_header(path, channels, width, file_rate, rate, mix)
             # In pieces: the header of a WAV written to a pipe claims up to 4 GiB.
