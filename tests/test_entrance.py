@@ -40,6 +40,20 @@ class EntranceTests(SynchronousTestCase):
         token = tokens.mint("acme", "call", 42, (24000, "pcm16"), 1)
         self.assertEqual(self.enter(Wish(token, acked=4)), Entry(None, None, 42, 5, True))
 
+    def test_what_another_process_began_and_ended_here(self) -> None:
+        """Its `stopped` is on the bus. What went on elsewhere since is another matter."""
+        elsewhere = World(resume_window_s=30.0).house.tokens
+        before = elsewhere.mint("acme", "call", 42, (24000, "pcm16"), 1)
+        self.world.pump(1.0)
+        driver, _, _ = self.world.live(wish=Wish(before))
+        driver.lost(1006)
+        self.world.pump(31.0)
+        self.assertEqual(len(self.world.registry), 0)
+        self.assertRaises(ResumeExpired, self.enter, Wish(before, acked=4))
+        elsewhere.now = self.world.house.wall_clock
+        since = elsewhere.mint("acme", "call", 42, (24000, "pcm16"), 9)
+        self.assertEqual(self.enter(Wish(since)), Entry(None, None, 42, 9, True))
+
     def test_what_is_over(self) -> None:
         driver, far, _ = self.world.live()
         token = far.last("started")["resume_token"]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from .audio import AudioFormat
-from .errors import ResumeRefused, VoiceIngestError
+from .errors import ResumeExpired, ResumeRefused, VoiceIngestError
 from .house import House
 from .registry import ILive
 from .stream import Wish, is_same_numbering, seq_to_resume_at
@@ -61,6 +61,9 @@ def _resume(house: House, holder: ILive | None, facts: tuple[str, str, AudioForm
     last = house.registry.recall(name)
     if last is not None:
         return Entry(None, None, claim.epoch, 0, True, last)
+    if house.registry.has_ended(name, house.wall_clock() - claim.issued_at):
+        # Its last event is on the bus: nothing may follow it.
+        raise ResumeExpired
     next_seq = seq_to_resume_at(
         claim, wish, node=tokens.node, window_s=tokens.window_s, now=house.wall_clock()
     )

@@ -10,7 +10,7 @@ from twisted.logger import Logger
 
 from .errors import Draining, Forbidden
 from .interfaces import IClock, IDelayedCall
-from .stream import Farewells
+from .stream import Ended, Farewells
 
 # What a shutdown may take after its deadline, to flush what has been accepted (seconds).
 FLUSH_GRACE_S: Final = 5.0
@@ -70,7 +70,8 @@ class Registry:
         self._clock = clock
         self._connected: set[IConnection] = set()
         self._live: dict[str, tuple[str, ILive]] = {}
-        self._names: dict[ILive, str] = {}
+        # The interaction of each, and when its client came, for the last time.
+        self._names: dict[ILive, tuple[str, float]] = {}
         # In the order in which they were lost.
         self._detached: dict[ILive, None] = {}
         self._waiting: list[Deferred[None]] = []
@@ -78,6 +79,7 @@ class Registry:
         self._calls: list[IDelayedCall] = []
         self._epoch = 0
         self._farewells = Farewells()
+        self._ended = Ended()
         self.draining = False
 
     def __len__(self) -> int:
@@ -121,14 +123,16 @@ class Registry:
         if before is not None:
             self.release(before[1])
         self._live[interaction_id] = (tenant_id, stream)
-        self._names[stream] = interaction_id
+        self._names[stream] = interaction_id, self._clock.seconds()
 
     def release(self, stream: ILive) -> None:
         """The stream takes no more audio; its interaction may begin again."""
         self._detached.pop(stream, None)
-        interaction_id = self._names.pop(stream, None)
-        if interaction_id is not None:
-            del self._live[interaction_id]
+        found = self._names.pop(stream, None)
+        if found is not None:
+            interaction_id, came_at = found
+            tenant_id, _ = self._live.pop(interaction_id)
+            self._ended.remember((tenant_id, interaction_id, stream.epoch), came_at)
 
     def next_epoch(self, wall_ms: int, after: int = 0) -> int:
         """A number for a new numbering: the time, and larger than every one before."""
@@ -142,6 +146,7 @@ class Registry:
     def attached(self, stream: ILive) -> None:
         """The client of a stream has come back."""
         self._detached.pop(stream, None)
+        self._names[stream] = self._names[stream][0], self._clock.seconds()
 
     def detached(self, stream: ILive) -> None:
         """A stream has lost its connection and waits for its client."""
@@ -156,6 +161,10 @@ class Registry:
     def recall(self, name: tuple[str, str, int]) -> dict[str, Any] | None:
         """The last word of a stream, where it was stopped not long ago."""
         return self._farewells.recall(name, self._clock.seconds())
+
+    def has_ended(self, name: tuple[str, str, int], token_age_s: float) -> bool:
+        """Whether a stream has ended that came here after a token of that age was issued elsewhere."""
+        return self._ended.knows(name, self._clock.seconds() - token_age_s)
 
     # --- the end of all
 

@@ -6,6 +6,7 @@ Imports no Twisted, asyncio, socket or clock. ``driver`` is the only caller abov
 from __future__ import annotations
 
 from .bucket import TokenBucket
+from .ended import Ended
 from .farewells import Farewells
 from .ledger import Ledger
 from .resume import NO_WISH, ResumeClaim, Wish, is_same_numbering, seq_to_resume_at
@@ -15,6 +16,7 @@ from .stream import Authority, Stream, StreamRules, Wake
 __all__ = [
     "NO_WISH",
     "Authority",
+    "Ended",
     "Farewells",
     "Ledger",
     "ResumeClaim",
