@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pydantic import SecretStr
+from twisted.logger import LogEvent, globalLogPublisher
 
 from tests.publishers.test_redis_bus import BusCase
 from voiceingest.audio import AudioFormat
@@ -28,6 +29,16 @@ class PubSubTests(BusCase):
         self.bus.send([(prepared, 1, 5, b"ab"), (prepared, 0, 6, b"{}")])
         self.assertIn(b"$7\r\nf:a%3Ab\r\n", transport.value())
         self.assertIn(b"$3\r\ne:c\r\n", transport.value())
+
+    def test_replicas_that_nobody_waits_for_are_said_once(self) -> None:
+        lines: list[LogEvent] = []
+        globalLogPublisher.addObserver(lines.append)
+        self.addCleanup(globalLogPublisher.removeObserver, lines.append)
+        for replicas in (0, 1):
+            self.make(redis_wait_replicas=replicas)
+            self.up()
+            said = [line["setting"] for line in lines if line.get("event") == "setting_without_effect"]
+            self.assertEqual(said, ["redis_wait_replicas"] * replicas)
 
     def test_a_url_of_its_own_comes_first(self) -> None:
         self.make(publish_url=SecretStr("unix:///other.sock"))

@@ -9,7 +9,7 @@ import random
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..interfaces import StreamFacts
+from ..interfaces import IBusListener, StreamFacts
 from ..wire.envelope import FrameParts, channel_name, encode_frame, frame_parts
 from ..wire.resp import publish_prefix
 from .redis_bus import RedisBus
@@ -34,8 +34,19 @@ class RedisPubSub(RedisBus):
     ) -> None:
         """Raises: ``SettingsError``, ``BadCertificate``."""
         super().__init__(settings, reactor, metrics, jitter)
+        self._waits_for = settings.redis_wait_replicas
         self._channel = settings.redis_channel
         self._events_channel = settings.redis_events_channel
+
+    def start(self, listener: IBusListener) -> None:
+        """Begin to connect, in the background; say what the settings ask for and pub/sub does not do."""
+        if self._waits_for:
+            self._log.warn(
+                "REDIS_WAIT_REPLICAS has no effect on pub/sub, which keeps nothing: redis-streams: does",
+                event="setting_without_effect",
+                setting="redis_wait_replicas",
+            )
+        super().start(listener)
 
     def prepare(self, facts: StreamFacts) -> Prepared:
         """Encode once what every message of a stream has in common."""
