@@ -2,6 +2,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from twisted.internet.protocol import Factory, Protocol
+
 from tests.support.case import SynchronousTestCase
 from tests.support.servers import RedisServer, TlsFiles, tls_supported
 from voiceingest.cli import reading
@@ -135,6 +137,15 @@ class FollowTests(SubscriberCase):
         self.assertEqual(subscriber.reconnects, 1)
 
 
+class NoRedis(Protocol):
+    """Answers as a web server does."""
+
+    def dataReceived(self, data: bytes) -> None:
+        assert self.transport is not None
+        self.transport.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        self.transport.loseConnection()
+
+
 class RefusalTests(SubscriberCase):
     @coroutine
     async def test_not_let_in(self: Any) -> None:
@@ -150,6 +161,18 @@ class RefusalTests(SubscriberCase):
             self.assertEqual(failed.exit_code, Exit.REFUSED)
             self.assertIn(words, failed.message)
             self.assertNotIn("canary", failed.message + str(failed.hint))
+
+    @coroutine
+    async def test_something_else_that_listens_there(self: Any) -> None:
+        from twisted.internet import reactor
+
+        port: Any = reactor.listenTCP(0, Factory.forProtocol(NoRedis), interface="127.0.0.1")  # type: ignore[attr-defined]
+        self.addCleanup(port.stopListening)
+        subscriber, _, _ = self.subscriber(f"redis://127.0.0.1:{port.getHost().port}")
+        failed = await self.failure(subscriber)
+        self.assertEqual(failed.exit_code, Exit.REFUSED)
+        self.assertIn("does not speak as Redis does", failed.message)
+        self.assertEqual(self.flushLoggedErrors(), [])
 
     @coroutine
     async def test_nobody_there(self: Any) -> None:

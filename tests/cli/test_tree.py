@@ -110,6 +110,15 @@ class RootTests(SynchronousTestCase):
                 result = CliRunner().invoke(root, ["failing"])
             self.assertEqual((result.exit_code, result.stderr), (Exit.USAGE, lines))
 
+    def test_an_interrupt_before_anything_has_begun(self) -> None:
+        @click.command()
+        def interrupted() -> None:
+            raise KeyboardInterrupt
+
+        with mock.patch.object(type(root), "get_command", lambda *_: interrupted):
+            result = CliRunner().invoke(root, ["interrupted"])
+        self.assertEqual((result.exit_code, result.stderr), (Exit.INTERRUPTED, "error: interrupted\n"))
+
     def test_the_console_script(self) -> None:
         self.patch(sys, "argv", ["voiceingest", "--version"])
         with self.assertRaises(SystemExit) as caught:

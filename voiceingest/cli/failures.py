@@ -28,7 +28,7 @@ _MEANINGS = {
     Exit.REFUSED: "refused, lost, invalid or different: it ran, and the answer is no",
     Exit.USAGE: "the command line, a file or a setting is not usable",
     Exit.NO_CONNECTION: "no connection could be made",
-    Exit.INTERRUPTED: "interrupted a second time, left at once",
+    Exit.INTERRUPTED: "interrupted before it began, or a second time: left at once",
 }
 
 

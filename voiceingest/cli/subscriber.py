@@ -60,6 +60,14 @@ class _Subscription(txredisapi.SubscriberProtocol):  # type: ignore[misc]
         self._received = received
         self.lost: Deferred[BaseException | None] = Deferred()
 
+    def dataReceived(self, data: bytes) -> None:
+        """What comes in; Twisted would print a traceback about what is not Redis' protocol."""
+        try:
+            super().dataReceived(data)
+        except txredisapi.InvalidData:
+            self.factory.refusal = "does not speak as Redis does"
+            self.transport.abortConnection()
+
     def messageReceived(self, pattern: bytes | None, channel: bytes, message: bytes) -> None:
         self._received(channel, message)
 
@@ -91,7 +99,7 @@ class _SubscriptionFactory(Factory):
 
     def connectionError(self, why: str) -> None:
         """The server refused the password or the database; its words are not for display."""
-        self.refusal = "database" if "dbid" in why else "password"
+        self.refusal = "refuses the database" if "dbid" in why else "refuses the password"
 
 
 class Subscriber(Reader):
@@ -170,9 +178,9 @@ class Subscriber(Reader):
         except OutOfTime as problem:
             protocol.transport.abortConnection()
             raise connection_failed(ConnectTimeout(), self.label) from problem
-        except txredisapi.ConnectionError:
+        except txredisapi.ConnectionError as problem:
             # It only says that the connection is lost; why is known a moment later.
-            raise connection_failed(await protocol.lost, self.label) from None
+            await self._not_let_in(factory, protocol, problem)
 
     def _refused(self, said: str) -> CommandFailed:
         if said.startswith("NOAUTH"):
@@ -190,7 +198,7 @@ class Subscriber(Reader):
         """Say why the introduction failed: a refusal, a broken connection, or silence."""
         protocol.transport.abortConnection()
         if factory.refusal is not None:
-            text = f"{self.label} refuses the {factory.refusal}"
+            text = f"{self.label} {factory.refusal}"
             raise CommandFailed(text, hint="redis://user:password@host:port/db", exit_code=Exit.REFUSED)
         if isinstance(problem, OutOfTime):
             raise connection_failed(ConnectTimeout(), self.label) from problem

@@ -48,6 +48,9 @@ class Tree(click.Group):
         """Run; an error of the operator's is told in lines, not in a traceback."""
         try:
             return super().invoke(ctx)
+        except KeyboardInterrupt:
+            # Before the reactor has taken the signal: nothing has begun that would have to be ended.
+            raise CommandFailed("interrupted", exit_code=Exit.INTERRUPTED) from None
         except SettingsError as wrong:
             for line in wrong.problems:
                 click.echo(f"error: {line}", err=True)
