@@ -54,6 +54,32 @@ class EntranceTests(SynchronousTestCase):
         since = elsewhere.mint("acme", "call", 42, (24000, "pcm16"), 9)
         self.assertEqual(self.enter(Wish(since)), Entry(None, None, 42, 9, True))
 
+    def test_what_came_back_here_counts_from_then(self) -> None:
+        elsewhere = World(resume_window_s=30.0)
+        before = elsewhere.house.tokens.mint("acme", "call", 42, (24000, "pcm16"), 1)
+        driver, far, _ = self.world.live(wish=Wish(before))
+        self.world.pump(5.0)
+        elsewhere.pump(5.0)
+        meanwhile = elsewhere.house.tokens.mint("acme", "call", 42, (24000, "pcm16"), 9)
+        self.world.pump(5.0)
+        driver.lost(1006)
+        self.assertEqual(self.world.registry.detached_count, 1)
+        again, _, _ = self.world.live(wish=Wish(far.last("started")["resume_token"]))
+        self.assertEqual(self.world.registry.detached_count, 0)
+        again.stop()
+        self.world.lanes[-1].confirm()
+        self.world.pump(31.0)
+        self.assertRaises(ResumeExpired, self.enter, Wish(meanwhile))
+
+    def test_what_begins_after_one_from_elsewhere_is_newer(self) -> None:
+        """The clock of that process may be ahead of ours."""
+        ahead = EPOCH + 3_600_000
+        token = World(resume_window_s=30.0).house.tokens.mint("acme", "call", ahead, (24000, "pcm16"), 1)
+        driver, _, _ = self.world.live(wish=Wish(token))
+        driver.stop()
+        self.assertEqual(len(self.world.registry), 0)
+        self.assertEqual(self.enter().epoch, ahead + 1)
+
     def test_what_is_over(self) -> None:
         driver, far, _ = self.world.live()
         token = far.last("started")["resume_token"]
