@@ -23,6 +23,20 @@ sys.argv = ["voiceingest", "demo", "--seconds", "0.6"]
 main()
 """
 
+# Ctrl-C while it comes up.
+EARLY = """
+import sys
+from voiceingest.cli.running import Interrupt
+take_signals = Interrupt.take_signals
+def taken(self, reactor):
+    take_signals(self, reactor)
+    self.ask()
+Interrupt.take_signals = taken
+from voiceingest.cli import main
+sys.argv = ["voiceingest", "demo", "--seconds", "0.6"]
+main()
+"""
+
 
 class DemoTests(ProgramCase):
     @coroutine
@@ -76,6 +90,19 @@ class DemoTests(ProgramCase):
         program.signal("INT")
         self.assertEqual((await program.ended), 0)
         self.assertIn("ok: what came out is what went in", program.out)
+
+    @coroutine
+    async def test_ctrl_c_before_anything_was_said_is_one_line(self: Any) -> None:
+        import sys
+
+        from twisted.internet.utils import getProcessOutputAndValue
+
+        from tests.support.daemon import ROOT
+
+        _, err, code = await getProcessOutputAndValue(
+            sys.executable, ["-c", EARLY], env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"}
+        )
+        self.assertEqual((code, err), (130, b"error: interrupted before anything was said\n"))
 
     @coroutine
     async def test_a_frame_that_changed_is_told_and_is_no_success(self: Any) -> None:

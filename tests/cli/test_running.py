@@ -58,8 +58,8 @@ except CommandFailed as failed:
         self.assertEqual((code, out), (0, "no 3\n"))
 
     @coroutine
-    async def test_the_first_ctrl_c_asks_and_so_does_sigterm(self: Any) -> None:
-        for name in ("SIGINT", "SIGTERM"):
+    async def test_the_first_ctrl_c_asks_and_so_do_sigterm_and_a_terminal_that_is_closed(self: Any) -> None:
+        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
             code, out = await self.outcome(
                 f"""
 async def work(reactor, interrupt):
@@ -70,6 +70,20 @@ print(run(work))
 """
             )
             self.assertEqual((code, out), (0, "asked\n"))
+
+    @coroutine
+    async def test_with_nohup_it_outlives_the_terminal(self: Any) -> None:
+        code, out = await self.outcome(
+            """
+async def work(reactor, interrupt):
+    me("SIGHUP")
+    await deferLater(reactor, 0)
+    return interrupt.asked
+signal.signal(signal.SIGHUP, signal.SIG_IGN)
+print(run(work))
+"""
+        )
+        self.assertEqual((code, out), (0, "False\n"))
 
     @coroutine
     async def test_the_second_does_not_wait(self: Any) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from .console import Console
-from .failures import Exit
+from .failures import CommandFailed, Exit
 from .options import duration, epilog, json_option
 from .pacing import frame_bytes
 from .percentiles import in_words
@@ -136,6 +136,8 @@ async def perform(
     finally:
         show.close()
         unsubscribe()
+    if interrupt.asked and not witness.sent:
+        raise CommandFailed("interrupted before anything was said", exit_code=Exit.INTERRUPTED)
     return report_on(console, reports[0], witness, stage)
 
 

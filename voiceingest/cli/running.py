@@ -15,7 +15,8 @@ from .failures import CommandFailed, Exit
 
 Result = TypeVar("Result")
 
-SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+# A terminal that is closed ends what runs in it, unless that was started by nohup.
+SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interrupt:
@@ -24,6 +25,7 @@ class Interrupt:
     def __init__(self, leave: Callable[[], None] = lambda: None) -> None:
         self.asked = False
         self._leave = leave
+        self._outlives_terminal = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
         self._signal_count = 0
         self._waiting: list[Deferred[None]] = []
 
@@ -37,9 +39,10 @@ class Interrupt:
         return fired
 
     def take_signals(self, reactor: Any) -> None:
-        """Let Ctrl-C and SIGTERM ask, whoever had them before; a second one leaves at once."""
+        """Let Ctrl-C, SIGTERM and a hang-up ask, whoever had them before; a second one leaves at once."""
         for number in SIGNALS:
-            signal.signal(number, partial(self._signalled, reactor))
+            if number is not signal.SIGHUP or not self._outlives_terminal:
+                signal.signal(number, partial(self._signalled, reactor))
 
     def _signalled(self, reactor: Any, number: int, frame: FrameType | None) -> None:
         # callFromThread because this may run in the middle of anything.
