@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from pathlib import Path
@@ -62,6 +63,23 @@ class FlagsTests(SynchronousTestCase):
                     parse(*arguments)
                 self.assertIn(f"use {flag}-file or ", str(refused.exception))
                 self.assertNotIn("hush", str(refused.exception))
+
+    def test_help_into_a_pipe_that_nobody_reads(self) -> None:
+        with self.mktemp_path().open("w+") as file:
+
+            class Closed(io.StringIO):
+                def write(self, text: str) -> int:
+                    raise BrokenPipeError
+
+                def fileno(self) -> int:
+                    return file.fileno()
+
+            self.patch(sys, "stdout", Closed())
+            with self.assertRaises(SystemExit) as caught:
+                tap.Options().opt_help()
+            self.assertEqual(caught.exception.code, 0)
+            # What the interpreter would still flush goes nowhere.
+            self.assertEqual(os.fstat(file.fileno()).st_rdev, os.stat(os.devnull).st_rdev)
 
     def test_help_names_every_flag_and_its_default(self) -> None:
         text = str(tap.Options())
