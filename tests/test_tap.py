@@ -79,7 +79,7 @@ class FlagsTests(SynchronousTestCase):
                 tap.Options().opt_help()
             self.assertEqual(caught.exception.code, 0)
             # What the interpreter would still flush goes nowhere.
-            self.assertEqual(os.fstat(file.fileno()).st_rdev, os.stat(os.devnull).st_rdev)
+            self.assertEqual(os.fstat(file.fileno()).st_rdev, Path(os.devnull).stat().st_rdev)
 
     def test_help_names_every_flag_and_its_default(self) -> None:
         text = str(tap.Options())

@@ -321,6 +321,21 @@ class OneServerTests(NatsTestCase):
         self.assertEqual(self.metrics.bus_refused, {"too_big": 1})
         self.assertEqual(self.metrics.bus_connects, 1)
 
+    async def test_a_subject_longer_than_the_server_takes_is_refused_alone(self) -> None:
+        server = NatsServer(self, extra=["max_control_line: 512"])
+        delivery = self.begin(server.url(), nats_subject="audio.frames.{interaction_id}")
+        lane, sink = self.open(delivery)
+        long, long_sink = self.open(delivery, "c" * 128)
+        too_long, too_long_sink = self.open(delivery, "é" * 100)
+        await until(lambda: delivery.ready is None, "readiness")
+        for one in (too_long, lane, long):
+            one.publish(1, 1, FRAME)
+        await until(lambda: sink.heard and long_sink.heard and too_long_sink.heard, "an answer to each")
+        self.assertEqual((sink.confirmed_seqs, long_sink.confirmed_seqs), ([1], [1]))
+        self.assertEqual(too_long_sink.dropped_seqs, [1])
+        self.assertEqual(self.metrics.bus_disconnects["control_line"], self.metrics.bus_connects - 1)
+        self.assertEqual(set(self.metrics.bus_refused), {"too_big"})
+
     async def test_a_message_larger_than_the_stream_takes_is_refused_alone(self) -> None:
         server = NatsServer(self)
         await as_deferred(_make_stream(server.url(), subjects=["audio.>"], max_msg_size=8192))
