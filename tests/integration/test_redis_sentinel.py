@@ -68,6 +68,12 @@ class CountingStreams(RedisStreams):
         self._told.bus_down(reason)
 
 
+def in_step(told: dict[str, Any], replicas: int) -> bool:
+    """Whether every replica has all that the primary has; ``told`` is its ``INFO replication``."""
+    offsets = [told[f"slave{n}"]["offset"] for n in range(told["connected_slaves"])]
+    return offsets == [told["master_repl_offset"]] * replicas
+
+
 class SentinelTestCase(RedisTestCase):
     """A primary, its replicas, three sentinels, and a delivery with a few lanes."""
 
@@ -162,8 +168,13 @@ class StreamsFailoverTests(SentinelTestCase):
         lanes = self.open_lanes(self.begin_streams(publish_reply_timeout_s=10.0))
 
         def hand_over() -> None:
+            # What the page says: pause, see that the replicas have it all, hand over. A sentinel may promote
+            # one that has not.
             with self.primary.control() as control:
-                control.execute_command("CLIENT", "PAUSE", 5000, "WRITE")
+                control.execute_command("CLIENT", "PAUSE", 30_000, "WRITE")
+                deadline = time.monotonic() + FAILOVER_LIMIT_S
+                while not in_step(control.info("replication"), len(self.replicas)):
+                    self.assertLess(time.monotonic(), deadline, "the replicas are behind")
             self.sentinels.failover()
 
         seq, took_s = await self.survive(lanes, hand_over)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from tests.support.daemon import HOST
 from tests.support.sentinels import Sentinels
@@ -14,6 +15,14 @@ from ..account import Account
 from ..bench import off_loop, ways_of
 from ..consumer import Resp
 from ..scenario import Scenario
+
+# How far the primary is, and each replica.
+_OFFSET: Final = re.compile(rb"^(?:master_repl_offset:|slave[0-9]+:.*,offset=)([0-9]+)", re.MULTILINE)
+
+
+def _in_step(offsets: list[bytes]) -> bool:
+    """Whether the primary and both replicas are there, and as far as one another."""
+    return len(offsets) == 3 and len(set(offsets)) == 1
 
 
 class OnSentinel(Scenario):
@@ -100,9 +109,11 @@ class PlannedFailover(OnSentinel):
     right = "the new primary is found, nothing acknowledged is missing"
 
     async def inject(self) -> None:
-        """Pause, ask, wait."""
+        """Pause, see that the replicas have it all, ask, wait."""
         resp = await Resp.dial(HOST, self.primary.port, ())
-        await resp.ask("CLIENT", "PAUSE", "20000", "WRITE")
+        await resp.ask("CLIENT", "PAUSE", "30000", "WRITE")
+        while not _in_step(_OFFSET.findall(await resp.ask("INFO", "replication"))):
+            await asyncio.sleep(0.05)
         await off_loop(self.sentinels.failover)
         await self.until_new_primary()
         resp.writer.close()
