@@ -24,7 +24,7 @@ ALL = list(every_error())
 
 # Contract section 9, RFC 6455 section 7.4 and the IANA registry.
 CLOSE_CODES = {1001, 1009, 1011, 1013, 4400, 4401, 4403, 4408, 4409, 4429}
-HTTP_STATUSES = {400, 401, 403, 404, 405, 408, 409, 413, 426, 429, 431, 500, 503}
+HTTP_STATUSES = {400, 401, 403, 404, 405, 408, 409, 413, 426, 429, 431, 500, 502, 503}
 
 
 def made(error: type[VoiceIngestError]) -> VoiceIngestError:
@@ -86,7 +86,7 @@ class Tree(SynchronousTestCase):
             4429: {429},
             1009: {413},
             1001: {503},
-            1013: {503},
+            1013: {502, 503},
         }
         for error in ALL:
             if error.close_code in same:
@@ -106,6 +106,7 @@ class Tree(SynchronousTestCase):
                 "unknown_event",
                 "bad_field",
                 "unsupported_audio",
+                "bad_audio",
                 "odd_frame",
                 "empty_frame",
                 "not_started",

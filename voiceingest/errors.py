@@ -111,6 +111,12 @@ class EmptyFrame(PeerError):
     code = "empty_frame"
 
 
+class BadAudio(PeerError):
+    """The audio is not base64."""
+
+    code = "bad_audio"
+
+
 class NotStarted(PeerError):
     """The stream has not been started."""
 
@@ -354,6 +360,32 @@ class KeysUnavailable(DownstreamError):
     code = "keys_unavailable"
 
 
+class UpstreamFailed(DownstreamError):
+    """A service the daemon asked did not answer as it should."""
+
+    code = "upstream_failed"
+    http_status = 502
+
+
+class UpstreamRefused(DownstreamError):
+    """A service the daemon asked has refused."""
+
+    code = "upstream_refused"
+    http_status = 502
+    retryable = False
+
+
+class UpstreamBusy(DownstreamError):
+    """A service the daemon asked is busy; try again later."""
+
+    code = "upstream_busy"
+
+    def __init__(self, message: str | None = None, *, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        # When the service wants to be asked again, where it has said so.
+        self.retry_after_s = retry_after_s
+
+
 # --- the operator's ------------------------------------------------------------------------
 
 
@@ -393,10 +425,22 @@ class BadKey(OperatorError):
     code = "bad_key"
 
 
+class UnknownAgent(OperatorError):
+    """There is no agent of this name."""
+
+    code = "unknown_agent"
+
+
 class PortUnavailable(OperatorError):
     """A port cannot be bound."""
 
     code = "port_unavailable"
+
+
+class ExtraMissing(OperatorError):
+    """A package that this needs is not installed."""
+
+    code = "extra_missing"
 
 
 def every_error(root: type[VoiceIngestError] = VoiceIngestError) -> Iterator[type[VoiceIngestError]]:

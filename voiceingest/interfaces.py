@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
@@ -19,12 +19,39 @@ class Claims:
     """What a verified credential allows; ``expires_at`` is in seconds since the epoch.
 
     ``tenant_id`` and ``interaction_id`` are ``None`` where the credential does not name one.
+    ``any_tenant``: it is good for every tenant; a telephony provider's is.
     """
 
     subject: str
     tenant_id: str | None
     interaction_id: str | None
     expires_at: float
+    any_tenant: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Handshake:
+    """What a request to open a WebSocket brings along, as it was sent; not to be shown to anybody."""
+
+    address: str
+    authorization: Sequence[str] = ()
+    subprotocols: Sequence[str] = ()
+    query: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """Who may come in, once that is known, and which subprotocol the upgrade is answered with."""
+
+    claims: Deferred[Claims]
+    subprotocol: str | None = None
+
+
+class IAdmission(Protocol):
+    """Who may open a connection."""
+
+    def admit(self, handshake: Handshake) -> Admission:
+        """Look at what was brought. Raises: as ``IAuthenticator.verify``."""
 
 
 class IAuthenticator(Protocol):

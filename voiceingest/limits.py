@@ -66,3 +66,22 @@ RESUME_TOKEN_MAX_BYTES: Final = 4 * 1024
 # Numbers a client gives us for its frames: more than two days at 400 frames a second. Consumers may
 # keep a bit for each number, and a client is not to make them keep gigabytes.
 SEQ_MAX_COUNT: Final = 2**26
+
+# One message of Exotel: 100 kB of audio, its largest chunk, are 133336 characters of base64. The
+# rest is for its other fields, and for a sender that reads "100k" as KiB (136536 characters).
+EXOTEL_MESSAGE_MAX_BYTES: Final = 160 * 1024
+
+# Custom parameters of a call: Exotel passes on 3 pairs; other senders may have more.
+CALL_PARAMETERS_MAX_COUNT: Final = 16
+
+# One of them, name or value: Exotel takes 256 characters for all.
+CALL_PARAMETER_MAX_CHARS: Final = 256
+
+# Marks of one call that have not been played yet; who speaks sets a few for each sentence.
+MARKS_MAX_COUNT: Final = 64
+
+# What Deepgram says at once: a transcript of some sentences takes a few hundred characters.
+TRANSCRIPT_MAX_CHARS: Final = 16 * 1024
+
+# Its whole message: with a time for each word some ten kilobytes.
+TRANSCRIBER_MESSAGE_MAX_BYTES: Final = 1024 * 1024

@@ -171,19 +171,65 @@ class Agreement(Case):
         self.assertEqual(made(redis_url="http://h", publish_url="memory://").bus_url, "memory://")
 
 
+class Calls(Case):
+    """Who may bring calls, and what is asked of others."""
+
+    def test_the_endpoint_is_there_when_somebody_is_named(self) -> None:
+        self.assertFalse(made().takes_calls)
+        given: dict[str, Any]
+        for given in (
+            {"exotel_ws_token": "t"},
+            {"exotel_ws_user": "u", "exotel_ws_password": "p"},
+            {"exotel_allowed_ips": ["192.0.2.0/24"]},
+            {"exotel_webhook_token": "t"},
+            {"exotel_ws_auth": "none"},
+        ):
+            self.assertTrue(made(**given).takes_calls, given)
+            self.assertFalse(made(**given, voicebot="off").takes_calls)
+            self.assertTrue(made(**given, voicebot="on").takes_calls)
+
+    def test_it_is_not_opened_by_leaving_something_out(self) -> None:
+        self.assertEqual(self.refused(voicebot="on"), ["voicebot"])
+        self.assertEqual(self.refused(exotel_ws_user="u"), ["exotel_ws_user"])
+        self.assertEqual(self.refused(exotel_ws_password="p"), ["exotel_ws_user"])
+        self.assertEqual(self.refused(exotel_allowed_ips=["everybody"]), ["network"])
+        self.assertEqual(self.refused(exotel_callback_secret="s" * 31), ["exotel_callback_secret"])
+
+    def test_secrets_go_over_tls_or_stay_on_the_machine(self) -> None:
+        for good in (
+            *("https://h", "https://h:8443/v1"),
+            *("http://127.0.0.1:1/v1", "http://localhost", "http://[::1]:2"),
+        ):
+            self.assertEqual(made(llm_url=good).llm_url, good)
+        for bad in (
+            *("http://h", "http://127.0.0.1.evil.example/", "http://localhost.evil.example", "ftp://h"),
+            *("https://u:p@h", "https://h?x=1", "https://h#f", "https://", "http://127.0.0.1@evil/"),
+        ):
+            self.assertEqual(self.refused(llm_url=bad), ["url"], bad)
+
+    def test_chunks_and_the_bridge(self) -> None:
+        self.assertEqual(made(voicebot_chunk_bytes=640).voicebot_chunk_bytes, 640)
+        self.assertEqual(self.refused(voicebot_chunk_bytes=641), ["chunk"])
+        self.assertEqual(self.refused(voicebot_sample_rate=44100), ["rate"])
+        self.assertEqual(self.refused(exo_bridge_enabled=True), ["exo_bridge_enabled"])
+        self.assertTrue(made(exo_bridge_enabled=True, deepgram_api_key="k").exo_bridge_enabled)
+
+
 class Secrets(Case):
     """They are in the value and in nothing that is printed."""
 
     FIELDS: Final = (
         *("admin_token", "jwt_public_key", "resume_secret", "redis_sentinel_password"),
         *("publish_url", "redis_url"),
+        *("exotel_ws_token", "exotel_ws_password", "exotel_webhook_token", "exotel_callback_secret"),
+        *("exotel_api_key", "exotel_api_token", "exotel_caller_id", "deepgram_api_key", "llm_api_key"),
     )
 
     def values(self) -> dict[str, Any]:
         """A canary in every secret."""
         url = f"redis://user:{CANARY}@host"
-        own = {"admin_token": CANARY, "jwt_public_key": CANARY, "redis_sentinel_password": CANARY}
-        return {**own, "resume_secret": CANARY * 2, "publish_url": url, "redis_url": url}
+        long = {"resume_secret": CANARY * 2, "exotel_callback_secret": CANARY * 2, "exotel_ws_user": "u"}
+        return {**dict.fromkeys(self.FIELDS, CANARY), **long, "publish_url": url, "redis_url": url}
 
     def test_every_secret_is_one(self) -> None:
         marked = {

@@ -48,6 +48,9 @@ _WORDS: Final = {
 _TOGETHER: Final = {
     "ssl_cert_path": ("ssl_key_path", "ssl_cert_path"),
     "jwt_jwks_url": ("jwt_jwks_url", "jwt_public_key", "jwt_public_key_file"),
+    "exotel_ws_user": ("exotel_ws_user", "exotel_ws_password", "exotel_ws_password_file"),
+    "voicebot": ("voicebot", "exotel_ws_auth"),
+    "exo_bridge_enabled": ("exo_bridge_enabled", "deepgram_api_key", "deepgram_api_key_file"),
     "publish_url": ("publish_url", "publish_url_file", "redis_url", "redis_url_file"),
 }
 

@@ -23,6 +23,10 @@ PublishScheme = Literal[
 
 _PLACEHOLDERS = {"tenant_id", "interaction_id"}
 
+# What the daemon asks by itself, and sends secrets to: never in the clear, unless it stays on the machine.
+_OUTWARD = ("exotel_api_url", "deepgram_url", "deepgram_speak_url", "llm_url", "webhook_base_url", "render_external_url")
+_SECURE_URL = r"(?:(?:https|wss)://[^\s/?#@]+|(?:http|ws)://(?:localhost|127\.0\.0\.1|\[::1\])(?::[0-9]+)?)(?:/[^\s?#]*)?"
+
 
 def _field(default: Any, section: str, text: str, **limits: Any) -> Any:
     return Field(default, description=text, json_schema_extra={"section": section}, **limits)
@@ -119,6 +123,69 @@ class Settings(BaseModel):
     publish_connect_timeout_s: float = _field(5.0, "Publishing", "How long one attempt to connect to the bus may take, in seconds.", gt=0, le=60)
     publish_retry_max_s: float = _field(2.0, "Publishing", "Longest pause between two attempts to connect, in seconds.", ge=0.1, le=300)
 
+    # --- calls
+    voicebot: Literal["auto", "on", "off"] = _field("auto", "Calls", "The endpoint for Exotel. `auto`: it is there when a credential below is set, or `exotel_ws_auth` is `none`. `on`: without one the start is refused. `off`: it is not there.")
+    ws_path: str = _field("/voicebot/ws", "Calls", "Path of the WebSocket that Exotel calls.", pattern=r"^/[A-Za-z0-9._~/-]+$")
+    exotel_ws_auth: Literal["required", "none"] = _field("required", "Calls", "`none`: anybody who can reach the port may bring a call. For trying out only.")
+    exotel_ws_token: SecretStr | None = _secret("Calls", "Bearer token a call may bring.")
+    exotel_ws_token_file: Path | None = _field(None, "Calls", "File that holds `exotel_ws_token`.")
+    exotel_ws_user: str | None = _field(None, "Calls", "User name a call may bring (`wss://user:password@host/…` in the applet).", min_length=1)
+    exotel_ws_password: SecretStr | None = _secret("Calls", "Password that goes with `exotel_ws_user`.")
+    exotel_ws_password_file: Path | None = _field(None, "Calls", "File that holds `exotel_ws_password`.")
+    exotel_allowed_ips: Words = _field((), "Calls", "Addresses or networks calls may come from without any other credential.")
+    exotel_webhook_token: SecretStr | None = _secret("Calls", "Token in the query (`?token=…`) of `/api/v1/exotel/voice/connect`, the URL of the applet; the credentials above are taken there too.")
+    exotel_webhook_token_file: Path | None = _field(None, "Calls", "File that holds `exotel_webhook_token`.")
+    exotel_tenant_id: str = _field("exotel", "Calls", "Tenant of a call where neither its ticket nor a custom parameter `tenant_id` names one.", min_length=1, max_length=128)
+    exotel_ticket_ttl_s: float = _field(60.0, "Calls", "Life of the single-use ticket in the URL given to Exotel, in seconds; an outbound call rings that long.", ge=5, le=600)
+    webhook_base_url: str | None = _field(None, "Calls", "Where Exotel reaches this daemon, as `https://host[:port][/prefix]`. Unset: `render_external_url`, else the host of the request.")
+    render_external_url: str | None = _field(None, "Calls", "The same, as one hosting service sets it.")
+    voicebot_sample_rate: int = _field(8000, "Calls", "Sample rate asked of Exotel in the URLs that are given out: 8000, 16000 or 24000.")
+    voicebot_agent: str = _field("echo", "Calls", "Who answers: `echo`, `silence`, `deepgram`, `pipeline`, or the name of an entry point of the group `voiceingest.agents`.", pattern=r"^[A-Za-z0-9_.-]{1,64}$")
+    voicebot_chunk_bytes: int | None = _field(None, "Calls", "Audio in one message to Exotel, in bytes, a multiple of 320. Unset: 3200 at 8 and 16 kHz, 4800 at 24 kHz.", ge=320, le=100000)
+    voicebot_lead_ms: int = _field(200, "Calls", "How far ahead of real time audio is sent to Exotel, in milliseconds. Less is a quicker barge-in, more survives a worse line.", ge=0, le=2000)
+    voicebot_playback_max_s: float = _field(60.0, "Calls", "Audio of an agent that waits to be played, in seconds; what is more is dropped and counted.", ge=1, le=600)
+    voicebot_barge_in: bool = _field(True, "Calls", "Whether a caller who speaks stops the agent, where the agent allows it.")
+    voicebot_vad_threshold_db: float = _field(12.0, "Calls", "How much louder than the background speech is, in decibels.", ge=3, le=40)
+    voicebot_vad_start_ms: int = _field(60, "Calls", "How long a caller has to be that loud to count as speaking, in milliseconds.", ge=20, le=1000)
+
+    # --- Exotel's API
+    exotel_account_sid: str | None = _field(None, "Exotel API", "Account of the outbound calls.", pattern=r"^[A-Za-z0-9_-]{1,64}$")
+    exotel_api_key: SecretStr | None = _secret("Exotel API", "API key.")
+    exotel_api_key_file: Path | None = _field(None, "Exotel API", "File that holds `exotel_api_key`.")
+    exotel_api_token: SecretStr | None = _secret("Exotel API", "API token that goes with the key.")
+    exotel_api_token_file: Path | None = _field(None, "Exotel API", "File that holds `exotel_api_token`.")
+    exotel_api_url: str = _field("https://api.exotel.com", "Exotel API", "Where the API is: `https://api.exotel.com` (Singapore) or `https://api.in.exotel.com` (Mumbai).")
+    exotel_caller_id: SecretStr | None = _secret("Exotel API", "The ExoPhone that outbound calls come from.")
+    exotel_caller_id_file: Path | None = _field(None, "Exotel API", "File that holds `exotel_caller_id`.")
+    exotel_app_id: str | None = _field(None, "Exotel API", "Flow (applet) an outbound call is put into. Unset: it is connected to this daemon directly.", pattern=r"^[0-9]{1,20}$")
+    exotel_number_format: Literal["e164", "national"] = _field("e164", "Exotel API", "How numbers are given to Exotel: `+919876543210`, or `09876543210` for those of India.")
+    exotel_api_timeout_s: float = _field(10.0, "Exotel API", "How long one request may take, in seconds. A call is never placed twice for want of an answer.", gt=0, le=60)
+    exotel_callback_secret: SecretStr | None = _secret("Exotel API", "Secret of at least 32 characters that the URLs of status callbacks are signed with. Unset: a random one for each process.")
+    exotel_callback_secret_file: Path | None = _field(None, "Exotel API", "File that holds `exotel_callback_secret`.")
+
+    # --- speech
+    exo_bridge_enabled: bool = _field(False, "Speech", "Whether the audio of every stream goes to Deepgram, and its transcripts to the events channel.")
+    exo_max_buffer_ms: int = _field(500, "Speech", "Audio since the last final transcript that is kept to be sent again when Deepgram comes back, in milliseconds.", ge=100, le=10000)
+    exo_idle_close_s: float = _field(10.0, "Speech", "A connection to Deepgram without audio for so long is closed, and opened again with the next audio, in seconds.", ge=1, le=300)
+    deepgram_api_key: SecretStr | None = _secret("Speech", "Deepgram's API key.")
+    deepgram_api_key_file: Path | None = _field(None, "Speech", "File that holds `deepgram_api_key`.")
+    deepgram_url: str = _field("wss://api.deepgram.com/v1/listen", "Speech", "Where audio is transcribed.")
+    deepgram_model: str = _field("nova-3", "Speech", "Model that transcribes.", min_length=1)
+    deepgram_language: str = _field("en", "Speech", "Language that is spoken; `multi` where the model takes it.", min_length=1)
+    deepgram_endpointing_ms: int = _field(300, "Speech", "Silence after which somebody has finished speaking, in milliseconds.", ge=10, le=5000)
+    deepgram_utterance_end_ms: int = _field(1000, "Speech", "The same by the words, where noise hides the silence, in milliseconds.", ge=1000, le=5000)
+    deepgram_speak_url: str = _field("https://api.deepgram.com/v1/speak", "Speech", "Where text is spoken.")
+    deepgram_speak_model: str = _field("aura-2-thalia-en", "Speech", "Voice that speaks.", min_length=1)
+    llm_url: str = _field("https://api.openai.com/v1", "Speech", "Base URL of an OpenAI-compatible API; `/chat/completions` is added.")
+    llm_api_key: SecretStr | None = _secret("Speech", "API key for it.")
+    llm_api_key_file: Path | None = _field(None, "Speech", "File that holds `llm_api_key`.")
+    llm_model: str = _field("gpt-4o-mini", "Speech", "Model that answers.", min_length=1)
+    llm_instructions: str = _field("You are on the telephone. Answer in one or two short sentences, without lists or markup.", "Speech", "What the model is told before anything else.", max_length=16384)
+    llm_greeting: str = _field("", "Speech", "What is said when a call begins. Empty: the caller speaks first.", max_length=2000)
+    llm_max_tokens: int = _field(300, "Speech", "Longest answer, in tokens.", ge=1, le=16384)
+    llm_history_turns: int = _field(20, "Speech", "Turns of a call the model is reminded of; older ones are left out.", ge=1, le=200)
+    speech_timeout_s: float = _field(10.0, "Speech", "How long the model, or the voice, may take to begin to answer, in seconds.", gt=0, le=120)
+
     # --- operation
     drain_listen_s: float = _field(1.0, "Operation", "How long a shutdown still answers new connections, with 503, after `/readyz` has turned false, in seconds.", ge=0, le=60)
     drain_deadline_s: float = _field(30.0, "Operation", "How long a shutdown waits for live streams, in seconds.", ge=0, le=3600)
@@ -131,7 +198,18 @@ class Settings(BaseModel):
         """The URL of the bus in use."""
         return (self.publish_url or self.redis_url).get_secret_value()
 
-    @field_validator("trusted_proxies")
+    @property
+    def has_call_credentials(self) -> bool:
+        """Whether anything says who may bring calls, or that anybody may."""
+        brought = (self.exotel_ws_token, self.exotel_ws_user, self.exotel_allowed_ips, self.exotel_webhook_token)
+        return self.exotel_ws_auth == "none" or any(brought)
+
+    @property
+    def takes_calls(self) -> bool:
+        """Whether the voicebot endpoint is there."""
+        return self.voicebot != "off" and self.has_call_credentials
+
+    @field_validator("trusted_proxies", "exotel_allowed_ips")
     @classmethod
     def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for name in value:
@@ -147,6 +225,27 @@ class Settings(BaseModel):
         for name in value:
             if not re.fullmatch(r"https?://[^/?#@\s]+", name):
                 raise PydanticCustomError("origin", "each is a scheme and a host such as https://app.example.com, no path")
+        return value
+
+    @field_validator(*_OUTWARD)
+    @classmethod
+    def _outward(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(_SECURE_URL, value):
+            raise PydanticCustomError("url", "https:// or wss://, except on the loopback interface; no user name, query or fragment")
+        return value
+
+    @field_validator("voicebot_sample_rate")
+    @classmethod
+    def _rate(cls, value: int) -> int:
+        if value not in (8000, 16000, 24000):
+            raise PydanticCustomError("rate", "8000, 16000 or 24000")
+        return value
+
+    @field_validator("voicebot_chunk_bytes")
+    @classmethod
+    def _chunk(cls, value: int | None) -> int | None:
+        if value is not None and value % 320:
+            raise PydanticCustomError("chunk", "a multiple of 320")
         return value
 
     @field_validator("ingest_max_realtime_factor")
@@ -165,8 +264,10 @@ class Settings(BaseModel):
             raise PydanticCustomError("jwt_jwks_url", "jwt_jwks_url and jwt_public_key exclude each other")
         if self.nats_replicas not in (1, 3, 5):
             raise PydanticCustomError("nats_replicas", "1, 3 or 5: an even number tolerates no more than the odd one below")
-        if self.resume_secret is not None and len(self.resume_secret.get_secret_value()) < 32:
-            raise PydanticCustomError("resume_secret", "at least 32 characters")
+        for key in ("resume_secret", "exotel_callback_secret"):
+            secret = getattr(self, key)
+            if secret is not None and len(secret.get_secret_value()) < 32:
+                raise PydanticCustomError(key, "at least 32 characters")
         for channel in ("redis_channel", "redis_events_channel", "nats_subject", "nats_events_subject"):
             unknown = set(re.findall(r"{([^}]*)}", getattr(self, channel))) - _PLACEHOLDERS
             if unknown:
@@ -175,4 +276,15 @@ class Settings(BaseModel):
         scheme, separator, _ = self.bus_url.partition("://")
         if not separator or scheme not in get_args(PublishScheme):
             raise PydanticCustomError("publish_url", f"the scheme of the bus is one of {', '.join(get_args(PublishScheme))}")
+        return self
+
+    @model_validator(mode="after")
+    def _agree_on_calls(self) -> Settings:
+        """The same for calls and speech."""
+        if (self.exotel_ws_user is None) != (self.exotel_ws_password is None):
+            raise PydanticCustomError("exotel_ws_user", "exotel_ws_user and exotel_ws_password go together")
+        if self.voicebot == "on" and not self.has_call_credentials:
+            raise PydanticCustomError("voicebot", "who may bring calls? set exotel_ws_token, exotel_ws_user, exotel_allowed_ips or exotel_webhook_token; exotel_ws_auth=none lets anybody in")
+        if self.exo_bridge_enabled and self.deepgram_api_key is None:
+            raise PydanticCustomError("exo_bridge_enabled", "needs deepgram_api_key")
         return self

@@ -24,10 +24,11 @@ from prometheus_client.metrics_core import (
 from twisted.logger import Logger
 
 from .. import __version__
-from .families import FAMILIES, Family
+from .families import CALL_FAMILIES, FAMILIES, Family
 from .series import OTHER, Histogram, Label, LabelledHistogram, Tally
 
 __all__ = [
+    "CALL_FAMILIES",
     "FAMILIES",
     "OTHER",
     "Family",
@@ -45,6 +46,10 @@ _BY_ATTRIBUTE: Final = {family.attribute: family for family in FAMILIES if famil
 
 def _tally(attribute: str) -> Tally:
     return Tally(_BY_ATTRIBUTE[attribute].labels)
+
+
+def _histogram(attribute: str) -> Histogram:
+    return Histogram(_BY_ATTRIBUTE[attribute].buckets)
 
 
 class Metrics:
@@ -83,8 +88,8 @@ class Metrics:
         self.reloads = _tally("reloads")
         self.jwks_fetches = _tally("jwks_fetches")
         self.tickets = _tally("tickets")
-        self.publish_latency = Histogram(_BY_ATTRIBUTE["publish_latency"].buckets)
-        self.reactor_lag = Histogram(_BY_ATTRIBUTE["reactor_lag"].buckets)
+        self.publish_latency = _histogram("publish_latency")
+        self.reactor_lag = _histogram("reactor_lag")
         http = _BY_ATTRIBUTE["http_duration"]
         self.http_duration = LabelledHistogram(http.labels, http.buckets)
         self.build_info = {
@@ -93,10 +98,35 @@ class Metrics:
             "twisted": version("twisted"),
             "autobahn": version("autobahn"),
         }
+        self._count_calls()
         self._gauges: dict[str, Callable[[], float]] = {}
         self.registry = CollectorRegistry()
         self.registry.register(self)
         ProcessCollector(registry=self.registry)
+
+    def _count_calls(self) -> None:
+        self.calls = self.calls_active = self.call_messages_missing = 0
+        self.chunks_sent = self.barge_ins = self.transcribers = 0
+        self.call_messages = _tally("call_messages")
+        self.call_media_dropped = _tally("call_media_dropped")
+        self.call_mismatches = _tally("call_mismatches")
+        self.playback_dropped = _tally("playback_dropped")
+        self.marks = _tally("marks")
+        self.agent_failures = _tally("agent_failures")
+        self.webhooks = _tally("webhooks")
+        self.outbound_calls = _tally("outbound_calls")
+        self.status_callbacks = _tally("status_callbacks")
+        self.transcriber_connects = _tally("transcriber_connects")
+        self.transcriber_disconnects = _tally("transcriber_disconnects")
+        self.transcriber_samples = _tally("transcriber_samples")
+        self.transcripts = _tally("transcripts")
+        self.transcript_gaps = _tally("transcript_gaps")
+        self.llm_requests = _tally("llm_requests")
+        self.speak_requests = _tally("speak_requests")
+        self.playback_lateness = _histogram("playback_lateness")
+        self.barge_in_latency = _histogram("barge_in_latency")
+        self.llm_first_word = _histogram("llm_first_word")
+        self.speak_first_audio = _histogram("speak_first_audio")
 
     def read_gauge(self, attribute: str, read: Callable[[], float]) -> None:
         """Ask ``read`` for a gauge at each scrape, where that is easier than keeping it."""

@@ -18,6 +18,11 @@ _CLOSE_CODES: Final = frozenset(
     + [str(error.close_code) for error in every_error()]
 )
 
+# What Exotel may say; "bad": no message at all.
+_CALL_EVENTS: Final = frozenset(
+    {"connected", "start", "media", "dtmf", "mark", "stop", "clear", "unknown", "bad"}
+)
+
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 # A frame is confirmed some milliseconds after it came; past 10 s the bus is taken for dead.
@@ -53,7 +58,42 @@ _CODE = Label("code", _CODES | {"flooded"})
 _TRANSPORT = Label("transport")
 _PLACE = Label("place", frozenset({"here", "elsewhere"}))
 _REASON = Label("reason")
+_MARK = Label("result", frozenset({"sent", "played", "lost"}))
+_SAMPLES = Label("result", frozenset({"received", "sent", "dropped"}))
+_KIND = Label("kind", frozenset({"interim", "final"}))
 _RESULT = Label("result")
+
+# What moves where calls are answered, or streams transcribed.
+CALL_FAMILIES: Final[tuple[Family, ...]] = (
+    # --- calls
+    _own("counter", "calls", "", "Calls that were answered."),
+    _own("gauge", "calls_active", "", "Calls that are live."),
+    _own("counter", "call_messages", "", "Messages of Exotel, by event.", Label("event", _CALL_EVENTS)),
+    _own("counter", "call_messages_missing", "", "Messages that are missing by their sequence numbers."),
+    _own("counter", "call_media_dropped", "", "Media messages that were not taken.", _REASON),
+    _own("counter", "call_mismatches", "", "Calls that said two things of one, by what.", Label("what")),
+    _own("counter", "chunks_sent", "", "Media messages sent to Exotel."),
+    _own("counter", "playback_dropped", "", "Milliseconds of answers that were not played.", _REASON),
+    _own("histogram", "playback_lateness", "seconds", "How late audio was sent, against its pace."),
+    _own("counter", "marks", "", "Marks, by what became of them.", _MARK),
+    _own("counter", "barge_ins", "", "Times a caller stopped the agent."),
+    _own("histogram", "barge_in_latency", "seconds", "From the detection of speech to `clear`."),
+    _own("counter", "agent_failures", "", "Failures of agents, by what failed.", _REASON),
+    _own("counter", "webhooks", "", "URLs asked for by Exotel, by the outcome.", _RESULT),
+    _own("counter", "outbound_calls", "", "Calls that were to be placed, by the outcome.", _RESULT),
+    _own("counter", "status_callbacks", "", "Status callbacks of Exotel.", _RESULT),
+    # --- speech
+    _own("gauge", "transcribers", "", "Connections to Deepgram."),
+    _own("counter", "transcriber_connects", "", "Connections to Deepgram that were tried.", _RESULT),
+    _own("counter", "transcriber_disconnects", "", "Connections to Deepgram that ended.", _REASON),
+    _own("counter", "transcriber_samples", "", "Samples for Deepgram, by what became of them.", _SAMPLES),
+    _own("counter", "transcripts", "", "Transcripts heard.", _KIND),
+    _own("counter", "transcript_gaps", "", "Stretches of audio that were not transcribed.", _REASON),
+    _own("counter", "llm_requests", "", "Answers asked of the model.", _RESULT),
+    _own("histogram", "llm_first_word", "seconds", "From the question to the first word of the answer."),
+    _own("counter", "speak_requests", "", "Sentences given to the voice.", _RESULT),
+    _own("histogram", "speak_first_audio", "seconds", "From a sentence to its first audio."),
+)
 
 FAMILIES: Final[tuple[Family, ...]] = (
     # --- audio in
@@ -120,6 +160,7 @@ FAMILIES: Final[tuple[Family, ...]] = (
     _own("counter", "bus_writes", "", "Writes to the bus; one may carry many frames."),
     _own("counter", "bus_bytes", "bytes", "Bytes written to the bus."),
     _own("counter", "bus_refused", "", "Messages the bus refused for good.", _REASON),
+    *CALL_FAMILIES,
     # --- the daemon
     _own("histogram", "reactor_lag", "seconds", "How late a timer of the reactor was called."),
     _own("counter", "log_errors", "", "Log lines that could not be written."),
