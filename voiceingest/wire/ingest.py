@@ -12,14 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..audio import SAMPLE_BYTES, SAMPLE_RATES, AudioFormat
-from ..errors import BadField, BadJson, FrameTooBig, UnknownEvent, UnsupportedAudio, VoiceIngestError
-from ..limits import (
-    CONTROL_MAX_BYTES,
-    IDENTIFIER_MAX_CHARS,
-    RESUME_TOKEN_MAX_BYTES,
-    SEQ_MAX_COUNT,
-    TOKEN_MAX_BYTES,
-)
+from ..errors import BadField, FrameTooBig, UnknownEvent, UnsupportedAudio, VoiceIngestError
+from ..limits import CONTROL_MAX_BYTES, RESUME_TOKEN_MAX_BYTES, SEQ_MAX_COUNT, TOKEN_MAX_BYTES
+from .fields import identifier, json_object
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +50,7 @@ def decode(payload: bytes) -> Start | Stop | Auth:
     """
     if len(payload) > CONTROL_MAX_BYTES:
         raise FrameTooBig
-    fields = _fields(payload)
+    fields = json_object(payload)
     event = fields.get("event")
     if event == "start":
         return _start(fields)
@@ -88,40 +83,14 @@ def _start(fields: dict[str, Any]) -> Start:
     if not isinstance(resumable, bool):
         raise BadField("resumable is true or false")
     return Start(
-        _identifier(fields, "tenant_id"),
-        _identifier(fields, "interaction_id"),
+        identifier(fields, "tenant_id"),
+        identifier(fields, "interaction_id"),
         _audio(fields),
         _text(fields, "resume_token", RESUME_TOKEN_MAX_BYTES) if "resume_token" in fields else None,
         _seq(fields, "acked", 0),
         _seq(fields, "from_seq", 1),
         resumable,
     )
-
-
-def _refuse_constant(name: str) -> Any:
-    raise ValueError(name)
-
-
-def _fields(payload: bytes) -> dict[str, Any]:
-    # json.loads raises RecursionError on deep nesting and takes NaN unless told not to, and takes
-    # bytes of UTF-16 and lone surrogates too (measured); duplicate keys: the last one wins, for
-    # the peer alone is harmed by them.
-    try:
-        fields = json.loads(payload.decode(), parse_constant=_refuse_constant)
-    except (ValueError, RecursionError):
-        raise BadJson from None
-    if not isinstance(fields, dict):
-        raise BadJson
-    return fields
-
-
-def _identifier(fields: dict[str, Any], name: str) -> str:
-    value = fields.get(name)
-    if not isinstance(value, str) or not 1 <= len(value) <= IDENTIFIER_MAX_CHARS:
-        raise BadField(f"{name} is text of 1 to {IDENTIFIER_MAX_CHARS} characters")
-    if not value.isprintable() or "{" in value or "}" in value:
-        raise BadField(f"{name} holds a character that is not allowed")
-    return value
 
 
 def _audio(fields: dict[str, Any]) -> AudioFormat:
