@@ -33,6 +33,13 @@ class Table(SynchronousTestCase):
         bucket = TokenBucket(10.0, 20.0, 0.0)
         self.assertEqual(bucket.take(30, 1e9), 1.0)
 
+    def test_what_is_left_out_is_not_owed(self) -> None:
+        """However much was left out: a flood of mistakes is one line a second, not silence for ever."""
+        bucket = TokenBucket(1.0, 5.0, 0.0)
+        taken = [bucket.spare(1, 0.0) for _ in range(1000)]
+        self.assertEqual((taken.count(True), taken[:6]), (5, [True] * 5 + [False]))
+        self.assertEqual([bucket.spare(1, 1.0), bucket.spare(1, 1.0)], [True, False])
+
     def test_time_that_stands_still_only_adds_debt(self) -> None:
         bucket = TokenBucket(10.0, 10.0, 5.0)
         debts = [bucket.take(10, 5.0) for _ in range(4)]

@@ -28,3 +28,10 @@ class TokenBucket:
         self._updated = now
         self._level = level = level - amount
         return 0.0 if level >= 0.0 else -level / rate
+
+    def spare(self, amount: float, now: float) -> bool:
+        """Take ``amount`` where that makes no debt; returns whether it did. For what may be left out."""
+        owed_s = self.take(amount, now)
+        if owed_s:
+            self._level += amount
+        return not owed_s

@@ -54,10 +54,12 @@ class Authority:
     tenant_id: str | None
     interaction_id: str | None
     expires_in_s: float
+    any_tenant: bool = False
 
     def allows(self, tenant_id: str, interaction_id: str) -> bool:
         """Whether a stream of this tenant and interaction may be opened with it."""
-        return self.tenant_id == tenant_id and self.interaction_id in (None, interaction_id)
+        is_theirs = self.any_tenant or self.tenant_id == tenant_id
+        return is_theirs and self.interaction_id in (None, interaction_id)
 
 
 class Wake(enum.Enum):
