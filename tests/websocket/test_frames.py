@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.sockets import BINARY, CLOSE, CONTINUATION, PING, TEXT, frame
-from voiceingest.websocket.frames import take_frames, unmask
+from voiceingest.websocket.frames import FIN_BINARY, client_frame, take_frames, unmask
 
 LIMIT = 70_000
 
@@ -18,8 +18,8 @@ def run(read: bytes, limit: int = LIMIT) -> tuple[list[bytes], int, bool]:
     """Take frames from ``read``; returns them, the bytes used, and whether more is awaited."""
     taken: list[bytes] = []
 
-    def take(payload: bytes) -> bool:
-        taken.append(payload)
+    def take(payload: bytes, is_binary: bool) -> bool:
+        taken.append(payload if is_binary else b"text:" + payload)
         return True
 
     used, partial = take_frames(read, limit, take)
@@ -37,6 +37,16 @@ class Unmask(SynchronousTestCase):
             self.assertEqual(unmask(mask, payload), expected, size)
 
 
+class ClientFrame(SynchronousTestCase):
+    """What we write as a client is what we would read as a server."""
+
+    def test_every_length_encoding(self) -> None:
+        for size in (0, 1, 125, 126, 65535, 65536):
+            payload = os.urandom(size)
+            written = client_frame(FIN_BINARY, payload, os.urandom(4))
+            self.assertEqual(run(written), ([payload], len(written), True))
+
+
 class TakeFrames(SynchronousTestCase):
     """What is taken, what is awaited, what is left for Autobahn."""
 
@@ -49,7 +59,11 @@ class TakeFrames(SynchronousTestCase):
     def test_left_for_autobahn(self) -> None:
         """Anything but a whole, masked, unfragmented binary frame of a sound header."""
         left = {
-            "text": frame(TEXT, b"{}"),
+            "text that is more than ASCII": frame(TEXT, "é".encode()),
+            "text that is no UTF-8": frame(TEXT, b"\xff"),
+            "a first fragment of text": frame(TEXT, b"{", fin=False),
+            "text with a reserved bit": frame(TEXT, b"{}", rsv=4),
+            "text that is not masked": frame(TEXT, b"{}", masked=False),
             "ping": frame(PING, b"x"),
             "close": frame(CLOSE, b"\x03\xe8"),
             "first fragment": frame(BINARY, b"ab", fin=False),
@@ -66,11 +80,18 @@ class TakeFrames(SynchronousTestCase):
             with self.subTest(name):
                 self.assertEqual(run(audio + odd), ([b"\x01\x02"], len(audio), False))
 
+    def test_text_of_ascii_is_taken_in_its_place(self) -> None:
+        read = frame(BINARY, b"ab") + frame(TEXT, b'{"event":"stop"}') + frame(BINARY, b"\xff")
+        self.assertEqual(run(read), ([b"ab", b'text:{"event":"stop"}', b"\xff"], len(read), True))
+        part = frame(TEXT, b"{}" * 100)
+        for cut in (1, 2, 7, len(part) - 1):
+            self.assertEqual(run(part[:cut]), ([], 0, True), cut)
+
     def test_stops_when_told(self) -> None:
         """A frame that ends the connection is the last one taken."""
         read = frame(BINARY, b"ab") * 3
         taken: list[bytes] = []
-        used, partial = take_frames(read, LIMIT, lambda payload: bool(taken.append(payload)))
+        used, partial = take_frames(read, LIMIT, lambda payload, _: bool(taken.append(payload)))
         self.assertEqual((taken, used, partial), ([b"ab"], len(read) // 3, False))
 
     @settings(max_examples=60, deadline=None)

@@ -297,6 +297,17 @@ class SlowPeer(Connection):
         self.lose()
         self.assertEqual(self.session.heard[-1], ("lost", 4401))
 
+    def test_a_close_in_the_middle_of_a_message_ends_in_order_too(self) -> None:
+        """What was read of it is not forgotten: its rest would be taken for another frame."""
+        message = frame(BINARY, bytes(range(256)) * 8)
+        self.read(message[:700])
+        self.socket.close(1001, "draining")
+        self.written()
+        self.read(message[700:], frame(CLOSE, struct.pack("!H", 1001)))
+        self.assertEqual((self.transport.disconnecting, self.transport.aborted), (True, False))
+        self.assertTrue(self.socket.wasClean)
+        self.assertEqual((self.binaries(), self.written()), ([], []))
+
     def test_the_peer_closes(self) -> None:
         """Its code is echoed and counted."""
         self.read(frame(CLOSE, struct.pack("!H", 1000)))

@@ -1,6 +1,6 @@
-"""The straight line for audio: whole masked binary frames cut from what was read.
+"""The straight line for audio: whole masked messages cut from what was read.
 
-RFC 6455 section 5.2. Only an unfragmented binary frame of a sound header is taken here;
+RFC 6455 section 5.2. Only an unfragmented frame of a sound header is taken here, binary or ASCII text;
 everything else is left for Autobahn's state machine, byte for byte. Our own messages are whole
 frames as well; Autobahn's ``sendMessage`` would spend 40 us on each in colouring log lines.
 """
@@ -39,18 +39,31 @@ def server_frame(first: int, payload: bytes) -> bytes:
     return b"%c\x7f%b%b" % (first, size.to_bytes(8, "big"), payload)
 
 
+def client_frame(first: int, payload: bytes, mask: bytes) -> bytes:
+    """A whole frame of ours where we are the client: masked with 4 random bytes, unfragmented."""
+    size = len(payload)
+    masked = unmask(mask, payload)
+    if size < 126:
+        return b"%c%c%b%b" % (first, 0x80 | size, mask, masked)
+    if size < 65536:
+        return b"%c\xfe%b%b%b" % (first, size.to_bytes(2, "big"), mask, masked)
+    return b"%c\xff%b%b%b" % (first, size.to_bytes(8, "big"), mask, masked)
+
+
 # One pass without calls of its own: every call is 0.1 us on every frame of every stream.
 def take_frames(  # noqa: C901, PLR0911, PLR0912
-    read: bytes, max_bytes: int, take: Callable[[bytes], bool]
+    read: bytes, max_bytes: int, take: Callable[[bytes, bool], bool]
 ) -> tuple[int, bool]:
-    """Hand each whole binary frame at the head of ``read`` to ``take``, unmasked.
+    """Hand each whole message at the head of ``read`` to ``take``, unmasked, and whether it is binary.
 
-    Stops early when ``take`` returns false. Returns how many bytes were used up and whether the
-    rest is the beginning of one more such frame (wait for more) or something for Autobahn.
+    Text is taken when it is ASCII, and so is UTF-8 beyond doubt: what a program writes as JSON. Stops
+    early when ``take`` returns false. Returns how many bytes were used up and whether the rest is the
+    beginning of one more such frame (wait for more) or something for Autobahn.
     """
     at, end = 0, len(read)
     while end - at >= 2:
-        if read[at] != FIN_BINARY:
+        first = read[at]
+        if first not in (FIN_BINARY, FIN_TEXT):
             return at, False
         size = read[at + 1] - 128
         if size < 0:
@@ -76,7 +89,10 @@ def take_frames(  # noqa: C901, PLR0911, PLR0912
         after = body + size
         if after > end:
             return at, True
-        at = after
-        if not take(unmask(read[body - 4 : body], read[body:after])):
+        payload = unmask(read[body - 4 : body], read[body:after])
+        if first == FIN_TEXT and not payload.isascii():
             return at, False
-    return at, at == end or read[at] == FIN_BINARY
+        at = after
+        if not take(payload, first == FIN_BINARY):
+            return at, False
+    return at, at == end or read[at] in (FIN_BINARY, FIN_TEXT)

@@ -85,9 +85,9 @@ class HardenedProtocol(WebSocketServerProtocol):
         if data:
             self._dataReceived(data)  # what the adapter's dataReceived does after a log line
 
-    def _take_frame(self, payload: bytes) -> bool:
+    def _take_frame(self, payload: bytes, is_binary: bool) -> bool:
         self._count_frame()
-        self.onMessage(payload, True)
+        self.onMessage(payload, is_binary)
         return bool(self.state == self.STATE_OPEN)
 
     def _count_frame(self) -> None:
@@ -208,7 +208,6 @@ class HardenedProtocol(WebSocketServerProtocol):
         super().sendCloseFrame(code, reasonUtf8, isReply)
         if code is not None and self._close_code == 1006:
             self._close_code = code
-        self._tail = b""
         # The peer's answer can only be seen by reading; the abort bounds how long that may take.
         self._resume_at = self._blocked_at = None
         self._read_again()
