@@ -95,6 +95,42 @@ class TicketTests(SynchronousTestCase):
             self.refused(wrong)
         self.tickets.redeem(ticket)
 
+    def test_as_often_as_it_may(self) -> None:
+        tickets = Tickets(30.0, self.clock, self.metrics, uses=2)
+        first, second = tickets.mint(CLAIMS), tickets.mint(CLAIMS)
+        self.assertEqual((tickets.redeem(first), tickets.redeem(first)), (CLAIMS, CLAIMS))
+        self.assertRaises(Unauthenticated, tickets.redeem, first)
+        self.assertEqual(tickets.redeem(second), CLAIMS)
+        self.assertEqual(self.metrics.tickets["redeemed"], 3)
+
+    def test_the_second_use_is_within_its_life_too(self) -> None:
+        tickets = Tickets(30.0, self.clock, self.metrics, uses=2)
+        ticket = tickets.mint(CLAIMS)
+        self.clock.advance(29.0)
+        tickets.redeem(ticket)
+        self.clock.advance(1.0)
+        self.assertRaises(Unauthenticated, tickets.redeem, ticket)
+        self.assertEqual(self.metrics.tickets["expired"], 1)
+
+    def test_a_ticket_used_once_keeps_its_place_among_the_oldest(self) -> None:
+        tickets = Tickets(30.0, self.clock, self.metrics, uses=2)
+        with patch.object(module, "TICKETS_MAX_COUNT", 2):
+            oldest, newer = tickets.mint(CLAIMS), tickets.mint(CLAIMS)
+            tickets.redeem(oldest)
+            tickets.mint(CLAIMS)
+        self.assertRaises(Unauthenticated, tickets.redeem, oldest)
+        self.assertEqual(tickets.redeem(newer), CLAIMS)
+
+    def test_spent_is_spent(self) -> None:
+        tickets = Tickets(30.0, self.clock, self.metrics, uses=2)
+        spent, other = tickets.mint(CLAIMS), tickets.mint(CLAIMS)
+        tickets.redeem(spent)
+        for ticket in (spent, spent, "never minted", "x" * 100_000, "\ud800", ""):
+            tickets.spend(ticket)
+        self.assertRaises(Unauthenticated, tickets.redeem, spent)
+        self.assertEqual(tickets.redeem(other), CLAIMS)
+        self.assertEqual([self.metrics.tickets[name] for name in ("minted", "expired", "dropped")], [2, 0, 0])
+
     def test_counters(self) -> None:
         ticket = self.tickets.mint(CLAIMS)
         self.tickets.mint(CLAIMS)

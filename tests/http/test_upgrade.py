@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable
+from typing import cast
 
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred, fail, succeed
@@ -16,6 +17,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.http.test_channel import Transport
 from tests.support.sockets import BINARY, frame, handshake, server_frames, split_head
 from tests.websocket.test_protocol import Session
+from voiceingest.auth.admission import BearerAdmission
 from voiceingest.auth.tickets import Tickets
 from voiceingest.config import Settings
 from voiceingest.deadlines import Deadlines
@@ -25,7 +27,7 @@ from voiceingest.http.channel import GuardedChannel
 from voiceingest.http.resource import Routes
 from voiceingest.http.site import GuardedSite
 from voiceingest.http.upgrade import UpgradeResource
-from voiceingest.interfaces import Claims
+from voiceingest.interfaces import Claims, Handshake, IAuthenticator
 from voiceingest.metrics import Metrics
 from voiceingest.websocket import HardenedFactory, HardenedProtocol, SocketRules
 
@@ -60,7 +62,7 @@ class Transports:
         """Whether it drains."""
         return self.closed
 
-    def session(self, socket: HardenedProtocol, claims: Claims) -> Session:
+    def session(self, socket: HardenedProtocol, claims: Claims, handshake: Handshake) -> Session:
         """Keep it to look at."""
         self.sessions.append(Session(socket))
         self.sessions[-1].heard.append(claims)
@@ -82,7 +84,9 @@ class Upgrade(SynchronousTestCase):
         deadlines = Deadlines(self.clock)
         self.tickets = Tickets(30.0, self.clock, self.metrics)
         sockets = HardenedFactory(SocketRules(), self.clock, deadlines, self.metrics)
-        resource = UpgradeResource(self.transports, sockets, self.tickets, self.settings, self.metrics)
+        authenticator = cast("IAuthenticator", self.transports)
+        admission = BearerAdmission(authenticator, self.tickets, self.metrics)
+        resource = UpgradeResource(self.transports, sockets, admission, self.settings, self.metrics)
         self.site = GuardedSite(
             Routes(self.metrics, {"/v1/ingest": resource}), self.clock, self.metrics, self.gate, 10.0
         )

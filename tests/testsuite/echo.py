@@ -15,19 +15,16 @@ from voiceingest.reactor import install_or_exit
 install_or_exit()
 
 from twisted.internet import reactor  # noqa: E402
-from twisted.internet.defer import Deferred, succeed  # noqa: E402
+from twisted.internet.defer import succeed  # noqa: E402
 from twisted.web.resource import Resource  # noqa: E402
-from twisted.web.server import Request  # noqa: E402
 
-from voiceingest.auth.bearer import Credential  # noqa: E402
-from voiceingest.auth.tickets import Tickets  # noqa: E402
 from voiceingest.config import Settings  # noqa: E402
 from voiceingest.deadlines import Deadlines  # noqa: E402
 from voiceingest.errors import VoiceIngestError  # noqa: E402
 from voiceingest.gate import Gate  # noqa: E402
 from voiceingest.http.site import GuardedSite  # noqa: E402
 from voiceingest.http.upgrade import UpgradeResource  # noqa: E402
-from voiceingest.interfaces import Claims  # noqa: E402
+from voiceingest.interfaces import Admission, Claims, Handshake  # noqa: E402
 from voiceingest.metrics import Metrics  # noqa: E402
 from voiceingest.websocket import HardenedFactory, HardenedProtocol, SocketRules  # noqa: E402
 
@@ -61,24 +58,21 @@ class EchoTransport:
     name = "echo"
     path = PATH
 
-    def verify(self, token: str) -> Deferred[Claims]:
-        """Anybody may."""
-        return succeed(ANYBODY)
-
     def refuse_new(self) -> bool:
         """There is always room."""
         return False
 
-    def session(self, socket: HardenedProtocol, claims: Claims) -> Echo:
+    def session(self, socket: HardenedProtocol, claims: Claims, handshake: Handshake) -> Echo:
         """The session of an accepted connection."""
         return Echo(socket)
 
 
-class OpenUpgrade(UpgradeResource):
-    """The upgrade of production, which asks for no credential."""
+class Anybody:
+    """Asks for no credential."""
 
-    def _authorize(self, request: Request) -> tuple[Deferred[Claims], Credential]:
-        return succeed(ANYBODY), Credential("token", "", None)
+    def admit(self, handshake: Handshake) -> Admission:
+        """Anybody may."""
+        return Admission(succeed(ANYBODY))
 
 
 def serve(clock: Any) -> int:
@@ -86,7 +80,7 @@ def serve(clock: Any) -> int:
     settings, metrics = Settings(), Metrics()
     rules = SocketRules(max_message_bytes=MESSAGE_MAX_BYTES, realtime_factor=0.0)
     sockets = HardenedFactory(rules, clock, Deadlines(clock), metrics)
-    upgrade = OpenUpgrade(EchoTransport(), sockets, Tickets(30.0, clock, metrics), settings, metrics)
+    upgrade = UpgradeResource(EchoTransport(), sockets, Anybody(), settings, metrics)
     root = Resource()
     root.putChild(PATH.lstrip("/").encode(), upgrade)
     site = GuardedSite(root, clock, metrics, Gate(0, 0), settings.handshake_timeout_s)

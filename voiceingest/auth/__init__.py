@@ -1,7 +1,8 @@
 """Authentication: bearer tokens, the keys they are verified with, tickets for browsers.
 
 Pure: ``bearer`` finds the one credential of a request, ``keys`` holds what is loaded, ``tokens``
-verifies one token, ``refusal`` names why not. With time: ``tickets``. With files or network:
+verifies one token, ``refusal`` names why not. With time: ``tickets``, and ``calls``, who checks what
+Exotel brings. With files or network:
 ``pinned`` (one PEM key), ``jwks`` and ``jwks_http`` (a key set that is kept fresh).
 ``authenticator`` puts them together behind ``interfaces.IAuthenticator``.
 

@@ -9,15 +9,12 @@ from __future__ import annotations
 import re
 from typing import Any, Final, Protocol, cast
 
-from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.defer import CancelledError
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
-from ..auth.bearer import Credential, find_credential
-from ..auth.refusal import attempt_status
-from ..auth.tickets import Tickets
 from ..config import Settings
 from ..errors import (
     Draining,
@@ -29,7 +26,7 @@ from ..errors import (
     UpgradeRequired,
     VoiceIngestError,
 )
-from ..interfaces import Claims
+from ..interfaces import Claims, Handshake, IAdmission
 from ..metrics import Metrics
 from ..websocket import HardenedFactory, HardenedProtocol, ISocketSession
 from .answers import answer_error, request_id
@@ -46,13 +43,10 @@ class ISocketTransport(Protocol):
     name: str
     path: str
 
-    def verify(self, token: str) -> Deferred[Claims]:
-        """Check a bearer token."""
-
     def refuse_new(self) -> bool:
         """Whether no one new is taken."""
 
-    def session(self, socket: HardenedProtocol, claims: Claims) -> ISocketSession:
+    def session(self, socket: HardenedProtocol, claims: Claims, handshake: Handshake) -> ISocketSession:
         """The session of an accepted connection."""
 
 
@@ -66,14 +60,14 @@ class UpgradeResource(Resource):
         self,
         transport: ISocketTransport,
         sockets: HardenedFactory,
-        tickets: Tickets,
+        admission: IAdmission,
         settings: Settings,
         metrics: Metrics,
     ) -> None:
         super().__init__()
         self._transport = transport
         self._sockets = sockets
-        self._tickets = tickets
+        self._admission = admission
         self._origins = frozenset(settings.allowed_origins)
         self._metrics = metrics
 
@@ -85,12 +79,14 @@ class UpgradeResource(Resource):
             if self._transport.refuse_new():
                 raise Draining
             self._count_behind_proxy(request)
-            claims, credential = self._authorize(request)
+            handshake = _handshake(request)
+            admission = self._admission.admit(handshake)
         except VoiceIngestError as error:
             return self._refuse(request, error)
+        claims = admission.claims
         # A caller that leaves while its key is fetched withdraws the question.
         request.notifyFinish().addErrback(lambda _: claims.cancel())
-        claims.addCallback(self._open, request, credential.subprotocol)
+        claims.addCallback(self._open, request, handshake, admission.subprotocol)
         claims.addErrback(self._refused, request)
         return NOT_DONE_YET
 
@@ -123,25 +119,15 @@ class UpgradeResource(Resource):
         if refusal is not None:
             raise refusal
 
-    def _authorize(self, request: Request) -> tuple[Deferred[Claims], Credential]:
-        try:
-            credential = _credential(request)
-            if credential.kind == "token":
-                return self._transport.verify(credential.value), credential
-            claims = self._tickets.redeem(credential.value)
-        except Unauthenticated as error:
-            self._metrics.auth_attempts[attempt_status(error)] += 1
-            raise
-        self._metrics.auth_attempts["success"] += 1
-        return succeed(claims), credential
-
-    def _open(self, claims: Claims, request: SiteRequest, subprotocol: str | None) -> None:
+    def _open(
+        self, claims: Claims, request: SiteRequest, handshake: Handshake, subprotocol: str | None
+    ) -> None:
         channel = cast(GuardedChannel, request.channel)
         socket = self._sockets.build(
             channel.address,
             request_id(request),
             subprotocol,
-            lambda socket: self._transport.session(socket, claims),
+            lambda socket: self._transport.session(socket, claims, handshake),
         )
         key = request.requestHeaders.getRawHeaders(b"Sec-WebSocket-Key", [])[0]
         head = [
@@ -191,15 +177,19 @@ class UpgradeResource(Resource):
         return answer_error(request, error, close=True, headers=headers)
 
 
-def _credential(request: Request) -> Credential:
+def _handshake(request: Request) -> Handshake:
     headers = request.requestHeaders
     offered = [
         line.decode("latin-1").split(",") for line in headers.getRawHeaders(b"Sec-WebSocket-Protocol", [])
     ]
-    return find_credential(
+    return Handshake(
+        cast(GuardedChannel, request.channel).address,
         [line.decode("latin-1") for line in headers.getRawHeaders(b"Authorization", [])],
         [word.strip() for words in offered for word in words],
-        [ticket.decode("latin-1") for ticket in request.args.get(b"ticket", [])],
+        {
+            name.decode("latin-1"): [value.decode("latin-1") for value in values]
+            for name, values in request.args.items()
+        },
     )
 
 

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from twisted.internet.defer import Deferred
-
 from ..driver import StreamDriver
 from ..errors import PeerError, VoiceIngestError
 from ..house import House
-from ..interfaces import Claims
+from ..interfaces import Claims, Handshake
 from ..stream import Wish
 from ..websocket import HardenedProtocol
 from ..wire import ingest
@@ -71,14 +69,10 @@ class IngestTransport:
     def __init__(self, house: House) -> None:
         self._house = house
 
-    def verify(self, token: str) -> Deferred[Claims]:
-        """Check the bearer token of a request. Raises: as ``IAuthenticator.verify``."""
-        return self._house.authenticator.verify(token)
-
     def refuse_new(self) -> bool:
         """Whether the daemon takes no one new."""
         return self._house.registry.draining
 
-    def session(self, socket: HardenedProtocol, claims: Claims) -> IngestSession:
+    def session(self, socket: HardenedProtocol, claims: Claims, handshake: Handshake) -> IngestSession:
         """The session of an accepted connection."""
         return IngestSession(socket, claims, self._house)
