@@ -20,6 +20,7 @@ from voiceingest.errors import (
     RateLimited,
     Unauthenticated,
     UpgradeRequired,
+    UpstreamBusy,
     VoiceIngestError,
     every_error,
 )
@@ -125,6 +126,11 @@ class Errors(Case):
             self.assertEqual("www-authenticate" in headers, kind.http_status == 401, kind)
             self.assertEqual("retry-after" in headers, kind.http_status in (429, 503), kind)
             self.assertEqual("upgrade" in headers, kind.http_status == 426, kind)
+
+    def test_a_busy_service_says_when_to_come_back(self) -> None:
+        for wanted_s, expected in ((None, "5"), (30.0, "30"), (0.2, "1"), (7.5, "8")):
+            answer_error(self.request(), UpstreamBusy(retry_after_s=wanted_s))
+            self.assertEqual(self.written()[1]["retry-after"], [expected])
 
     def test_what_a_status_brings(self) -> None:
         table: list[tuple[VoiceIngestError, int, dict[str, str]]] = [

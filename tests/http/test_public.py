@@ -22,7 +22,7 @@ from .harness import SiteCase
 
 TOKEN: Final = "canary-admin-token"
 HEALTH: Final = ("/livez", "/readyz", "/healthz")
-OPERATORS: Final = ("/metrics", "/drain")
+OPERATORS: Final = ("/metrics", "/drain", "/voicebot/sessions")
 AUTHORIZED: Final = f"Authorization: Bearer {TOKEN}\n"
 
 
@@ -48,11 +48,16 @@ class Case(SiteCase):
         page = ApiResource(self.metrics, {"GET": lambda request: Answer(200, {"page": path})})
         return {path: page}
 
+    def pages(self) -> dict[str, IResource]:
+        """What a dialect has for operators."""
+        page = ApiResource(self.metrics, {"GET": lambda request: Answer(200, {"sessions": []})})
+        return {"/voicebot/sessions": page}
+
     def public(self, token: str | None, resources: dict[str, IResource] | None = None) -> None:
         """The public site."""
         settings = Settings(admin_token=None if token is None else SecretStr(token))
         given = self.resources() if resources is None else resources
-        self.use(public_root(settings, self.metrics, self.health, given, self.drain))
+        self.use(public_root(settings, self.metrics, self.health, given, self.pages(), self.drain))
 
     def statuses(self, *paths: str, headers: str = "") -> list[int]:
         """The status of each path."""
@@ -66,13 +71,13 @@ class PublicSite(Case):
         self.public(None)
         self.assertEqual(self.statuses("/page", *HEALTH), [200] * 4)
         for headers in ("", AUTHORIZED, "Authorization: Bearer \n", "Authorization: Bearer None\n"):
-            self.assertEqual(self.statuses(*OPERATORS, headers=headers), [404, 404])
+            self.assertEqual(self.statuses(*OPERATORS, headers=headers), [404, 404, 404])
 
     def test_with_an_admin_token(self) -> None:
         self.public(TOKEN)
         self.assertEqual(self.statuses("/page", *HEALTH), [200] * 4)
-        self.assertEqual(self.statuses(*OPERATORS), [401, 401])
-        self.assertEqual(self.statuses(*OPERATORS, headers=AUTHORIZED), [200, 405])
+        self.assertEqual(self.statuses(*OPERATORS), [401, 401, 401])
+        self.assertEqual(self.statuses(*OPERATORS, headers=AUTHORIZED), [200, 405, 200])
         self.assertEqual(self.ask("POST", "/drain", AUTHORIZED).status, 202)
         self.assertEqual(self.drained, 1)
 
@@ -109,8 +114,8 @@ class AdminSite(Case):
     """What is kept off the network."""
 
     def test_everything_without_a_token(self) -> None:
-        self.use(admin_root(self.metrics, self.health, self.resources(), self.drain))
-        self.assertEqual(self.statuses("/page", *HEALTH, *OPERATORS), [200] * 5 + [405])
+        self.use(admin_root(self.metrics, self.health, {**self.resources(), **self.pages()}, self.drain))
+        self.assertEqual(self.statuses("/page", *HEALTH, *OPERATORS), [200] * 5 + [405, 200])
         self.assertEqual(self.ask("POST", "/drain").status, 202)
         self.assertEqual(self.drained, 1)
 

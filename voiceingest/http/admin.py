@@ -53,7 +53,7 @@ def operator_routes(metrics: Metrics, drain: Callable[[], object]) -> dict[str, 
         return Answer(200, body, {"Content-Type": content_type})
 
     def begin_drain(request: Request) -> Answer:
-        _refuse_foreign_page(request)
+        refuse_foreign_page(request)
         drain()
         return Answer(202, {"status": "draining"})
 
@@ -94,7 +94,7 @@ def guarded(routes: Mapping[str, IResource], token: SecretStr, metrics: Metrics)
     return {path: OperatorsOnly(inner, token, metrics) for path, inner in routes.items()}
 
 
-def _refuse_foreign_page(request: Request) -> None:
+def refuse_foreign_page(request: Request) -> None:
     """The admin site asks for no token, but a page of another site must not press its buttons."""
     headers = request.requestHeaders
     hosts = [host.decode("latin-1") for host in headers.getRawHeaders(b"Host", [])]

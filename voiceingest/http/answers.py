@@ -6,6 +6,7 @@ An error is answered as ``{"code", "message", "request_id"}`` with the status it
 from __future__ import annotations
 
 import json
+import math
 import re
 import secrets
 import string
@@ -16,7 +17,7 @@ from typing import Any, Final
 
 from twisted.web.server import NOT_DONE_YET, Request
 
-from ..errors import VoiceIngestError
+from ..errors import UpstreamBusy, VoiceIngestError
 
 JSON_TYPE: Final = "application/json; charset=utf-8"
 
@@ -100,7 +101,9 @@ def answer_error(
     if status == 401:
         added["WWW-Authenticate"] = "Bearer"
     if status in RETRY_AFTER_S:
-        added["Retry-After"] = str(RETRY_AFTER_S[status])
+        # A service that we asked may know better.
+        wanted_s = error.retry_after_s if isinstance(error, UpstreamBusy) else None
+        added["Retry-After"] = str(RETRY_AFTER_S[status] if wanted_s is None else math.ceil(wanted_s))
     if status == 426:
         added |= {"Upgrade": "websocket", "Sec-WebSocket-Version": "13"}
     body = {"code": error.code, "message": error.message, "request_id": request_id(request)}

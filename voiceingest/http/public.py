@@ -18,15 +18,17 @@ def public_root(
     metrics: Metrics,
     health: Health,
     resources: Mapping[str, IResource],
+    operators: Mapping[str, IResource],
     drain: Callable[[], object],
 ) -> Routes:
     """``resources`` by path, the health pages, and the operators' pages behind the admin token.
 
-    Without an admin token those pages are not there at all.
+    ``operators`` are more of the latter. Without an admin token they are not there at all.
     """
     routes: dict[str, IResource] = {**health_routes(health, metrics, reasons=False)}
     if settings.admin_token is not None:
-        routes |= guarded(operator_routes(metrics, drain), settings.admin_token, metrics)
+        pages = {**operator_routes(metrics, drain), **operators}
+        routes |= guarded(pages, settings.admin_token, metrics)
     return Routes(metrics, {**routes, **resources})
 
 

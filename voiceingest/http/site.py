@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Final
 
 from twisted.internet.interfaces import IReactorTime
@@ -167,9 +168,13 @@ def make_public_site(
     *,
     gate: Gate,
     drain: Callable[[], object],
+    operators: Mapping[str, IResource] = MappingProxyType({}),
 ) -> GuardedSite:
-    """The site that callers see; ``resources`` are by whole path (``/v1/ingest``)."""
-    root = public_root(settings, metrics, health, resources, drain)
+    """The site that callers see; ``resources`` are by whole path (``/v1/ingest``).
+
+    ``operators`` are there for a caller with the admin token only.
+    """
+    root = public_root(settings, metrics, health, resources, operators, drain)
     return GuardedSite(root, reactor, metrics, gate, settings.handshake_timeout_s)
 
 
