@@ -19,7 +19,10 @@ from voiceingest.service import make_service
 
 from .support.case import SynchronousTestCase
 
-ORDER = ["stdlib_logging", "reactor_lag", "admin", "bus", "keys", "deadlines", "streams", "listen"]
+ORDER = [
+    *("stdlib_logging", "reactor_lag", "admin", "bus", "http_client", "transcribing", "keys", "deadlines"),
+    *("streams", "listen"),
+]
 
 
 class ServiceTests(SynchronousTestCase):

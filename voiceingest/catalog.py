@@ -7,7 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib import import_module
+from importlib.metadata import entry_points
 from typing import Any, Final
+
+from .errors import UnknownAgent
 
 # By the scheme of the bus URL. ``factory(settings, reactor, metrics) -> IBus``.
 BUSES: Final[dict[str, str]] = {
@@ -29,6 +32,28 @@ BUSES: Final[dict[str, str]] = {
 TRANSPORTS: Final[dict[str, str]] = {
     "ingest": "voiceingest.transports.ingest_ws:IngestTransport",
 }
+
+# Who may answer a call. ``factory(context) -> IAgent``; its module may have ``problems(settings)``.
+AGENTS: Final[dict[str, str]] = {
+    "echo": "voiceingest.agents.echo:Echo",
+    "silence": "voiceingest.agents.silence:Silence",
+    "deepgram": "voiceingest.agents.deepgram:Deepgram",
+    "pipeline": "voiceingest.agents.pipeline:Pipeline",
+}
+
+# Where other packages name agents of their own; the names above stay ours.
+AGENT_GROUP: Final = "voiceingest.agents"
+
+
+def agent_entry(name: str) -> str:
+    """Where an agent is, in this table or in an entry point. Raises: ``UnknownAgent``."""
+    if name in AGENTS:
+        return AGENTS[name]
+    others = {point.name: point.value for point in entry_points(group=AGENT_GROUP)}
+    if name not in others:
+        known = ", ".join({**AGENTS, **others})
+        raise UnknownAgent(f"voicebot_agent: there is no agent {name}; there are {known}")
+    return others[name]
 
 
 def load(entry: str) -> Callable[..., Any]:

@@ -7,6 +7,8 @@ is beyond its connection is in ``flow``.
 
 from __future__ import annotations
 
+from typing import Any
+
 from twisted.logger import Logger
 
 from .audio import AudioFormat
@@ -112,6 +114,11 @@ class StreamDriver:
         if self._acks_read and stream.received_ack_due(seq):
             metrics.acks_sent += 1
             self._far.ack(seq)
+
+    def publish_event(self, event: str, fields: dict[str, Any]) -> None:
+        """Put an event of the stream on the events channel; before its start there is none to put it to."""
+        if self._lane is not None:
+            self._lane.publish_event(event, fields)
 
     def stop(self) -> None:
         """The peer has said its last: flush, then say ``stopped``."""
@@ -232,7 +239,7 @@ class StreamDriver:
 
     def _tell(self, error: VoiceIngestError) -> None:
         if self._flow is not None:
-            on_bus = error.closes or self._error_events.take(1, self._now()) == 0.0
+            on_bus = error.closes or self._error_events.spare(1, self._now())
             self._flow.tell(error, on_bus=on_bus)
             return
         self._metrics.errors[error.code, self._far.transport_name] += 1

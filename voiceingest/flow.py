@@ -98,7 +98,7 @@ class Flow:
             self._detach()
         elif error is not None and not can_come_back:
             self.end(Step.CUT, error.code)
-        elif state is State.LIVE or not can_come_back:
+        elif state is State.LIVE:
             self.end(Step.GONE, Draining.code if can_come_back else "disconnected")
         # Else it waits already, or is flushed without anybody listening.
 

@@ -57,7 +57,7 @@ class House:
     def authority(self, claims: Claims) -> Authority:
         """The claims with their expiry as a time from now, which no step of the wall clock moves."""
         left = claims.expires_at - self.wall_clock()
-        return Authority(claims.subject, claims.tenant_id, claims.interaction_id, left)
+        return Authority(claims.subject, claims.tenant_id, claims.interaction_id, left, claims.any_tenant)
 
     def greeting(self, stream: Stream) -> dict[str, Any]:
         """What ``started`` says of a stream, beside whether it was resumed."""

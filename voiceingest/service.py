@@ -22,6 +22,7 @@ from twisted.web.resource import IResource
 from . import catalog
 from .accepting import LateClose
 from .auth import make_authenticator
+from .auth.admission import BearerAdmission
 from .auth.resume import ResumeTokens
 from .auth.tickets import Tickets
 from .config import Settings
@@ -38,10 +39,13 @@ from .limits import CONTROL_MAX_BYTES
 from .listeners import Listener, admin_places, public_places
 from .logs import ILogStream, JsonLog, attach_stdlib
 from .metrics import Metrics
+from .outward import HttpClient
 from .publishers.delivery import Delivery
 from .registry import FLUSH_GRACE_S, Registry
+from .service_calls import CallPages, make_calls, make_transcription, needs_keys
 from .stream import StreamRules
 from .tls import Certificates
+from .transcribing.publisher import STOP_S as TRANSCRIBING_STOP_S
 from .websocket import HardenedFactory, SocketRules
 
 # What a part may take beyond its own deadline before it is left behind, in seconds.
@@ -81,26 +85,26 @@ def make_service(
     make_bus = make_bus or catalog.load(catalog.BUSES[urlsplit(settings.bus_url).scheme])
     bus = make_bus(settings, reactor, metrics)
     delivery = Delivery(bus, settings, reactor, wall_clock, metrics)
+    transcription = make_transcription(delivery, settings, reactor, metrics)
     registry = Registry(reactor)
     metrics.read_gauge("streams_detached", lambda: registry.detached_count)
     deadlines = Deadlines(reactor)
+    tokens = _resume_tokens(settings, wall_clock)
     house = House(
-        _stream_rules(settings), delivery, registry, authenticator, deadlines, reactor, wall_clock, metrics,
-        _resume_tokens(settings, wall_clock),
+        _stream_rules(settings), transcription.publisher, registry, authenticator, deadlines, reactor,
+        wall_clock, metrics, tokens,
     )
 
     lag = LagSampler(reactor, metrics.reactor_lag)
-    checks = {"reactor": lag, bus.name: delivery, "keys": authenticator}
+    checks = {"reactor": lag, bus.name: delivery, **({"keys": authenticator} if needs_keys(settings) else {})}
     health = _make_health(checks, reactor, metrics)
 
     def begin_stop() -> None:
         daemon.begin_stop()
 
-    gate = Gate(settings.max_connections, settings.max_connections_per_ip, settings.trusted_proxies)
-    resources = _make_resources(house, settings, reactor)
-    admin_site = make_admin_site(settings, reactor, metrics, health, {}, drain=begin_stop)
-    public_site = make_public_site(settings, reactor, metrics, health, resources, gate=gate, drain=begin_stop)
-
+    http = HttpClient(reactor)
+    calls = make_calls(settings, house, reactor, transcription, http)
+    admin_site, public_site = _make_sites(settings, house, reactor, health, calls, begin_stop)
     certificates = Certificates()
     admin, public = _make_listeners(settings, admin_site, public_site, certificates, reactor, metrics)
     metrics.tls_expiry = certificates.expires_at
@@ -113,6 +117,8 @@ def make_service(
         Child(lag),
         Child(admin),
         Child(Part("bus", delivery.start, flush), stop_deadline_s=flush_s + MARGIN_S),
+        Child(Part("http_client", stop=http.close)),
+        Child(Part("transcribing", stop=transcription.stop), stop_deadline_s=TRANSCRIBING_STOP_S + MARGIN_S),
         Child(Part("keys", authenticator.start, authenticator.stop)),
         Child(Part("deadlines", stop=deadlines.stop)),
         Child(Part("streams", stop=drain), stop_deadline_s=drain_s),
@@ -135,6 +141,26 @@ def make_service(
         observer=log,
     )
     return daemon
+
+
+def _make_sites(
+    settings: Settings,
+    house: House,
+    reactor: Any,
+    health: Health,
+    calls: CallPages,
+    begin_stop: Callable[[], None],
+) -> tuple[GuardedSite, GuardedSite]:
+    """The site of the operators and that of everybody."""
+    metrics, pages = house.metrics, calls.operators
+    resources = {**_make_resources(house, settings, reactor), **calls.public}
+    gate = Gate(settings.max_connections, settings.max_connections_per_ip, settings.trusted_proxies)
+    return (
+        make_admin_site(settings, reactor, metrics, health, pages, drain=begin_stop),
+        make_public_site(
+            settings, reactor, metrics, health, resources, gate=gate, drain=begin_stop, operators=pages
+        ),
+    )
 
 
 def _make_health(checks: Mapping[str, Any], reactor: Any, metrics: Metrics) -> Health:
@@ -218,9 +244,10 @@ def _make_resources(house: House, settings: Settings, reactor: Any) -> dict[str,
     )
     sockets = HardenedFactory(rules, reactor, house.deadlines, house.metrics)
     tickets = Tickets(settings.ticket_ttl_s, reactor, house.metrics)
+    admission = BearerAdmission(house.authenticator, tickets, house.metrics)
     transports = [catalog.load(entry)(house) for entry in catalog.TRANSPORTS.values()]
     resources: dict[str, IResource] = {
-        transport.path: UpgradeResource(transport, sockets, tickets, settings, house.metrics)
+        transport.path: UpgradeResource(transport, sockets, admission, settings, house.metrics)
         for transport in transports
     }
     resources[TICKET_PATH] = TicketResource(house.authenticator, tickets, settings, house.metrics)

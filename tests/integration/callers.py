@@ -99,7 +99,8 @@ class Caller(Listening):
         self.answers_close = True
 
     def __repr__(self) -> str:
-        return f"<caller {self.head[:12]!r} told {self.told[-5:]} close {self.close_code} lost {self.lost}>"
+        told = str(self.told[-5:])[:2000]
+        return f"<caller {self.head[:12]!r} told {told} close {self.close_code} lost {self.lost}>"
 
     @property
     def status(self) -> int:

@@ -142,6 +142,7 @@ class World:
     """A house whose every part is a fake, and the connections in it."""
 
     ready = None
+    lane_class: type[Lane] = Lane
 
     def __init__(self, *, clock: Clock | None = None, **rules: Any) -> None:
         """``house`` may be given another publisher, before anybody connects."""
@@ -173,7 +174,7 @@ class World:
         """IPublisher."""
         if self.broken:
             raise RuntimeError("no lane")
-        self.lanes.append(Lane(facts, sink, self.order))
+        self.lanes.append(self.lane_class(facts, sink, self.order))
         return self.lanes[-1]
 
     def verify(self, token: str) -> Deferred[Claims]:
