@@ -45,7 +45,7 @@ def invoked(*arguments: Any) -> Result:
 
     Raises: ``AssertionError`` when it wants the reactor, which is the tests'.
     """
-    nothing = dict.fromkeys(("JWT_TOKEN", "WS_URL", "PUBLISH_URL", "REDIS_URL"))
+    nothing = dict.fromkeys(("JWT_TOKEN", "WS_URL", "PUBLISH_URL", "REDIS_URL", "ADMIN_TOKEN"))
     with patch("voiceingest.cli.running.run", side_effect=AssertionError("it runs the reactor")):
         result = CliRunner(env=nothing).invoke(root, [*map(str, arguments)])
     if isinstance(result.exception, AssertionError):

@@ -46,6 +46,8 @@ class DemoTests(ProgramCase):
         for line in ("frames sent:     3", "identical:       3 byte for byte", "TLS:             TLSv1.3"):
             self.assertIn(line, program.out)
         self.assertRegex(program.out, r"mouth to bus: +p50 \d+\.\d ms  p95 \d+\.\d ms  p99 ")
+        self.assertRegex(program.out, r"call frames: +(\d+) of \1 on the bus, byte for byte\n")
+        self.assertRegex(program.out, r"echo: +\d+ samples back as they were said, in \d+ chunks\n")
         self.assertTrue(program.out.endswith("ok: what came out is what went in\n"))
         self.assertEqual(program.err, "")
 
@@ -59,6 +61,10 @@ class DemoTests(ProgramCase):
         self.assertTrue(document["ok"])
         self.assertEqual((document["identical_frames"], document["sent_frames"]), (3, 3))
         self.assertEqual((document["events"], document["close_code"]), (["started", "stopped"], 1000))
+        call = document["call"]
+        self.assertEqual((call["identical_frames"], call["received_frames"]), (call["sent_frames"],) * 2)
+        self.assertGreaterEqual(call["echoed_samples"], call["said_samples"])
+        self.assertEqual((call["events"], call["close_code"]), (["started", "stopped"], 1000))
         self.assertEqual(list(folder.iterdir()), [])
         self.assertIn("--keep is for a terminal", program.err)
 

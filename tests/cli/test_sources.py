@@ -19,6 +19,14 @@ class ChoiceTests(SynchronousTestCase):
         recording = choose_recording(None, 440.0, 2.0, 8000, None)
         self.assertEqual(recording.seconds, 2.0)
 
+    def test_the_usual_rate_is_for_what_says_none(self) -> None:
+        raw, wav = self.mktemp_path().with_suffix(".pcm"), self.mktemp_path().with_suffix(".wav")
+        raw.write_bytes(bytes(100))
+        write_wav(wav, bytes(100), 16000)
+        for path, rate, expected in ((raw, None, 8000), (raw, 24000, 24000), (wav, None, 16000)):
+            self.assertEqual(choose_recording(path, None, None, rate, None, 8000).sample_rate, expected)
+        self.assertEqual(choose_recording(None, 440.0, 1.0, None, None, 8000).sample_rate, 8000)
+
     def test_a_long_tone_is_ten_seconds_that_repeat(self) -> None:
         self.assertEqual(choose_recording(None, 440.0, 3600.0, 8000, None).seconds, 10.0)
 

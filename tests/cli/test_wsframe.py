@@ -4,12 +4,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.case import SynchronousTestCase
-from voiceingest.cli.wsframe import encode_binary
+from voiceingest.cli.wsframe import encode_binary, encode_text
 
 
-def decode(frame: bytes) -> bytes:
+def decode(frame: bytes, opcode: int = 0x82) -> bytes:
     """As RFC 6455 section 5.2 has it, byte by byte."""
-    assert frame[0] == 0x82 and frame[1] & 0x80
+    assert frame[0] == opcode and frame[1] & 0x80
     size, at = frame[1] & 0x7F, 2
     if size == 126:
         size, at = int.from_bytes(frame[2:4], "big"), 4
@@ -29,3 +29,6 @@ class FrameTests(SynchronousTestCase):
     @given(st.binary(max_size=300), st.binary(min_size=4, max_size=4))
     def test_what_goes_in_comes_out(self, payload: bytes, key: bytes) -> None:
         self.assertEqual(decode(encode_binary(payload, key)), payload)
+
+    def test_text_differs_in_the_opcode_only(self) -> None:
+        self.assertEqual(decode(encode_text(b"{}", b"\1\2\3\4"), 0x81), b"{}")

@@ -14,6 +14,8 @@ from .failures import CommandFailed, Exit
 from .options import duration, epilog, json_option
 from .pacing import frame_bytes
 from .percentiles import in_words
+from .rehearsed_call import RATE as CALL_RATE
+from .rehearsed_call import CallOutcome, call, until_heard
 from .simulate import Show, announce
 from .sources import frames, length_s
 from .speech import speak
@@ -30,8 +32,7 @@ RATE: Final = 24000
 FRAME_MS: Final = 200
 SPEECH_S: Final = 6.0
 TOKEN_LIFETIME_S: Final = 900.0
-TURN_S: Final = 0.02
-TURNS_MAX_COUNT: Final = 50
+CALL_S: Final = 3.0
 KEPT_TOKEN_LIFETIME_S: Final = 12 * 3600.0
 
 
@@ -53,7 +54,8 @@ def demo(keep: bool, seconds: float | None, json_output: bool) -> None:
 
     No server and no network are needed: keys and certificate are made and thrown away, the bus is in
     memory. The audio goes in over a real WebSocket with TLS and a signed token, in real time; every
-    frame is compared byte for byte at the other end of the bus.
+    frame is compared byte for byte at the other end of the bus. Then a call comes in as Exotel would
+    bring it, and its echo is compared with what was said.
     """
     console = Console(json_output=json_output)
     if keep and not console.is_terminal:
@@ -81,13 +83,13 @@ def demo(keep: bool, seconds: float | None, json_output: bool) -> None:
     sys.exit(run(work))
 
 
-def spoken() -> Recording:
+def spoken(seconds: float = SPEECH_S, rate: int = RATE) -> Recording:
     """Made-up speech, through a WAV file and back as any caller's recording would come."""
     import tempfile
 
     with tempfile.TemporaryDirectory(prefix="voiceingest-demo-") as folder:
         path = Path(folder) / "spoken.wav"
-        write_wav(path, speak(SPEECH_S, RATE), RATE)
+        write_wav(path, speak(seconds, rate), rate)
         return read_recording(path)
 
 
@@ -132,29 +134,26 @@ async def perform(
             interrupt,
             frame_out,
         )
-        await _until_heard(reactor, witness)
+        await until_heard(reactor, witness)
     finally:
         show.close()
         unsubscribe()
     if interrupt.asked and not witness.sent:
         raise CommandFailed("interrupted before anything was said", exit_code=Exit.INTERRUPTED)
-    return report_on(console, reports[0], witness, stage)
+    outcome = None
+    if not interrupt.asked:
+        console.say(f"calling {stage.call_url} as Exotel would, to be answered by an echo", style="dim")
+        outcome = await call(reactor, interrupt, stage, spoken(CALL_S, CALL_RATE))
+    return report_on(console, reports[0], witness, stage, outcome)
 
 
-async def _until_heard(reactor: Any, witness: Witness) -> None:
-    """Wait for what is still on its way: the last event is put on the bus after the close."""
-    from twisted.internet.task import deferLater
-
-    for _ in range(TURNS_MAX_COUNT):
-        if witness.complete:
-            return
-        await deferLater(reactor, TURN_S)
-
-
-def report_on(console: Console, report: StreamReport, witness: Witness, stage: Stage) -> int:
-    """Tell how it went. Returns the exit code."""
+def report_on(
+    console: Console, report: StreamReport, witness: Witness, stage: Stage, outcome: CallOutcome | None
+) -> int:
+    """Tell how it went; ``outcome`` is that of the call, where there was one. Returns the exit code."""
     problems = [report.failure] if report.failure else []
     problems += witness.problems()
+    problems += outcome.problems() if outcome is not None else []
     tally = report.tally
     console.document(
         {
@@ -167,6 +166,7 @@ def report_on(console: Console, report: StreamReport, witness: Witness, stage: S
             "ack_latency_ms": tally.latencies.summary_ms(),
             "tls": report.tls_version,
             "close_code": report.close_code,
+            "call": outcome.document() if outcome is not None else None,
         }
     )
     console.pairs(
@@ -180,6 +180,7 @@ def report_on(console: Console, report: StreamReport, witness: Witness, stage: S
             "ack latency": in_words(tally.latencies.summary_ms()),
             "TLS": report.tls_version or "none",
             "close code": str(report.close_code),
+            **(outcome.pairs() if outcome is not None else {}),
         }
     )
     if not problems:
@@ -205,6 +206,8 @@ async def stay(reactor: Any, interrupt: Interrupt, stage: Stage, console: Consol
     console.say(f"  export WS_URL={stage.target.label}")
     console.say(f"  export JWT_TOKEN={token}")
     console.say(f"  voiceingest simulate ingest --tenant {TENANT} --ca {stage.ca_path}")
+    bring = f"--url {stage.call_url} --token {stage.call_token} --ca {stage.ca_path}"
+    console.say(f"  voiceingest simulate exotel {bring}")
     console.say()
     console.say(f"  curl http://127.0.0.1:{stage.admin_port}/metrics")
     console.say()

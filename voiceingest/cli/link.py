@@ -13,7 +13,7 @@ from .failures import CommandFailed, ConnectionFailed, Exit
 from .meanings import explain
 from .tally import Ending, Tally
 from .target import Target, Trust, connection_failed, endpoint
-from .wsclient import IngestProtocol, client_factory
+from .wsclient import IngestProtocol, bearer, client_factory
 
 # How long a connection that has nothing more to say may take to close.
 FAREWELL_S: Final = 2.0
@@ -80,7 +80,7 @@ class Link:
         """
         secure = self._trust if self._target.secure else None
         far_end = endpoint(self._reactor, self._target.host, self._target.port, secure)
-        factory = client_factory(self, self._reactor, self._target, self._token)
+        factory = self._factory()
         try:
             connecting: Deferred[Any] = far_end.connect(factory)
             self._connecting = connecting
@@ -89,6 +89,9 @@ class Link:
             raise connection_failed(problem, self._target.label) from problem
         finally:
             self._connecting = None
+
+    def _factory(self) -> Any:
+        return client_factory(self, self._reactor, self._target, bearer(self._token))
 
     def failed_to_open(self) -> ConnectionFailed | None:
         """Why there is no WebSocket; ``None`` when there is one, or a refusal of one."""
@@ -125,10 +128,10 @@ class Link:
         if self._protocol is not None:
             self._protocol.dropConnection(abort=True)
 
-    def retire(self) -> None:
+    def retire(self, after_s: float = FAREWELL_S) -> None:
         """Nothing more comes of it: let it close by itself, but not for ever."""
         if self.ending is None and self._farewell is None:
-            self._farewell = self._reactor.callLater(FAREWELL_S, self.abort)
+            self._farewell = self._reactor.callLater(after_s, self.abort)
 
     # --- what the protocol tells
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Final
 
 import click
@@ -35,6 +36,22 @@ def duration(ctx: click.Context, param: click.Parameter, value: str | None) -> f
 
 json_option = click.option(
     "--json", "json_output", is_flag=True, help="JSON on standard output, all else on standard error."
+)
+
+
+tone_option = click.option(
+    "--tone", "tone_hz", type=click.FloatRange(20, 20000), metavar="HZ", help="A sine instead of a file."
+)
+mix_option = click.option(
+    "--mix", type=click.Choice(["left", "right", "average"]), help="Make one channel of a file with several."
+)
+ca_option = click.option(
+    "--ca",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Trust the authorities (PEM) in this file instead.",
+)
+insecure_option = click.option(
+    "--insecure", is_flag=True, help="Do not look at the server's certificate. For trying out only."
 )
 
 

@@ -13,10 +13,11 @@ import click
 
 from ..audio import SAMPLE_RATES
 from .console import Console, SpeechBar
+from .exotel.command import exotel
 from .failures import Exit, UsageFailed
 from .meter import bar, rms_dbfs
 from .minting import TokenRequest, mint
-from .options import duration, epilog, json_option
+from .options import ca_option, duration, epilog, insecure_option, json_option, mix_option, tone_option
 from .sources import choose_recording, frames, length_s
 from .tokens import read_signer
 
@@ -40,6 +41,9 @@ def simulate() -> None:
     """Send audio as a caller would, and see what becomes of it."""
 
 
+simulate.add_command(exotel)
+
+
 def _rate_choice() -> click.Choice[str]:
     return click.Choice([str(rate) for rate in SAMPLE_RATES])
 
@@ -54,9 +58,7 @@ WS_URL=ws://localhost:8080 JWT_TOKEN=... voiceingest simulate ingest call.pcm --
     )
 )
 @click.argument("file", required=False, type=click.Path(dir_okay=False, path_type=Path))
-@click.option(
-    "--tone", "tone_hz", type=click.FloatRange(20, 20000), metavar="HZ", help="A sine instead of a file."
-)
+@tone_option
 @click.option(
     "--url", envvar="WS_URL", default=DEFAULT_URL, show_default=True, show_envvar=True, help="Where to."
 )
@@ -72,9 +74,7 @@ WS_URL=ws://localhost:8080 JWT_TOKEN=... voiceingest simulate ingest call.pcm --
 @click.option(
     "--rate", type=_rate_choice(), help="Samples per second of raw PCM, tone or speech.  [default: 24000]"
 )
-@click.option(
-    "--mix", type=click.Choice(["left", "right", "average"]), help="Make one channel of a file with several."
-)
+@mix_option
 @click.option(
     "--frame-ms", type=click.FloatRange(1, 2000), default=200, show_default=True, help="Length of a frame."
 )
@@ -89,14 +89,8 @@ WS_URL=ws://localhost:8080 JWT_TOKEN=... voiceingest simulate ingest call.pcm --
     show_default=True,
     help="Go on with the stream on a new connection when the old one is lost.",
 )
-@click.option(
-    "--ca",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="Trust the authorities (PEM) in this file instead.",
-)
-@click.option(
-    "--insecure", is_flag=True, help="Do not look at the server's certificate. For trying out only."
-)
+@ca_option
+@insecure_option
 @json_option
 def ingest(json_output: bool, **chosen: Any) -> None:
     """Stream FILE (.wav, or raw 16-bit PCM), a tone, or made-up speech to /v1/ingest.

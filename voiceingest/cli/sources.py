@@ -15,30 +15,39 @@ TONE_S = 10.0
 
 
 def choose_recording(
-    path: Path | None, tone_hz: float | None, seconds: float | None, rate: int | None, mix: Mix | None
+    path: Path | None,
+    tone_hz: float | None,
+    seconds: float | None,
+    rate: int | None,
+    mix: Mix | None,
+    usual_rate: int = DEFAULT_RATE,
 ) -> Recording:
-    """The audio to send. Raises: ``UsageFailed`` with what is wrong about the file or the choice."""
+    """The audio to send; ``usual_rate`` where neither ``rate`` nor a header says one.
+
+    Raises: ``UsageFailed`` with what is wrong about the file or the choice.
+    """
     if path is not None and tone_hz is not None:
         raise UsageFailed("a file and --tone exclude each other")
     if path is not None:
         try:
-            return read_recording(path, rate=rate, mix=mix)
+            return read_recording(path, rate=rate, mix=mix, raw_rate=usual_rate)
         except (BadAudioFile, OSError) as problem:
             text = (
                 f"{path} cannot be read: {problem.strerror}" if isinstance(problem, OSError) else str(problem)
             )
-            raise UsageFailed(text, hint=_conversion(path)) from problem
-    chosen = rate or DEFAULT_RATE
+            raise UsageFailed(text, hint=conversion(path, usual_rate)) from problem
+    chosen = rate or usual_rate
     if tone_hz is not None:
         # Whole seconds of a whole number of hertz repeat without a click.
         return Recording(chosen, tone(tone_hz, min(seconds or TONE_S, TONE_S), chosen))
     return Recording(chosen, speak(rate=chosen))
 
 
-def _conversion(path: Path) -> str | None:
+def conversion(path: Path, rate: int) -> str | None:
+    """How to make what can be sent of a file; ``None`` where there is none."""
     if not path.exists():
         return None
-    return f"ffmpeg -i {path.name} -ac 1 -ar 24000 -c:a pcm_s16le {path.stem}-mono.wav"
+    return f"ffmpeg -i {path.name} -ac 1 -ar {rate} -c:a pcm_s16le {path.stem}-mono.wav"
 
 
 def frames(recording: Recording, frame_ms: float, seconds: float | None = None) -> Iterator[bytes]:

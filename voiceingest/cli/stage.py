@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import socket
 import tempfile
 import time
@@ -65,7 +66,8 @@ class Stage:
         overrides: Mapping[str, Any] | None = None,
     ) -> None:
         self._reactor = reactor
-        self._tenant_id = tenant_id
+        self.tenant_id = tenant_id
+        self.call_token = secrets.token_urlsafe(24)
         self._secure = secure
         self._overrides = overrides or {}
         self._folder = tempfile.TemporaryDirectory(prefix="voiceingest-demo-")
@@ -88,6 +90,11 @@ class Stage:
         return Target(self._secure, HOST, self.port, "/v1/ingest")
 
     @property
+    def call_url(self) -> str:
+        """Where a call comes in."""
+        return f"{'wss' if self._secure else 'ws'}://{HOST}:{self.port}/voicebot/ws"
+
+    @property
     def trust(self) -> Trust:
         """Whom a client believes: this certificate and no other."""
         return Trust(self.ca_path)
@@ -96,7 +103,7 @@ class Stage:
         """A token for the tenant of the stage."""
         if self._signer is None:
             raise CommandFailed("the daemon is not up yet")
-        request = TokenRequest(self._tenant_id, subject="voiceingest-demo", lifetime_s=lifetime_s)
+        request = TokenRequest(self.tenant_id, subject="voiceingest-demo", lifetime_s=lifetime_s)
         return mint(self._signer, request, time.time())
 
     def subscribe(self, subscriber: Callable[[str, bytes], None]) -> Callable[[], None]:
@@ -156,6 +163,8 @@ class Stage:
                 "ssl_cert_path": self.ca_path,
                 "jwt_public_key": keys.public_pem.decode(),
                 "publish_url": "memory://",
+                "exotel_ws_token": self.call_token,
+                "exotel_tenant_id": self.tenant_id,
                 "environment": "demo",
                 **self._overrides,
             }

@@ -12,7 +12,7 @@ import click
 
 from .console import Console
 from .failures import Exit, UsageFailed
-from .options import duration, epilog, json_option
+from .options import duration, epilog, insecure_option, json_option
 
 if TYPE_CHECKING:
     from .readers import Wish
@@ -91,9 +91,7 @@ voiceingest tail --url nats://localhost:4222 --count 100 --for 30s""",
     type=click.Path(dir_okay=False, path_type=Path),
     help="With NATS: credentials file.",
 )
-@click.option(
-    "--insecure", is_flag=True, help="Do not look at the server's certificate. For trying out only."
-)
+@insecure_option
 @json_option
 def tail(json_output: bool, **chosen: Any) -> None:
     """Show frames and events of a bus as they come.

@@ -21,6 +21,7 @@ COMMANDS: Final = {
     "simulate": "simulate:simulate",
     "tail": "tail:tail",
     "bench": "bench:bench",
+    "call": "call:call",
     "keygen": "keys:keygen",
     "token": "tokens:token",
     "check-config": "configcmd:check_config",

@@ -41,8 +41,10 @@ class Recording:
         return len(self.pcm) / 2 / self.sample_rate
 
 
-def read_recording(path: Path, *, rate: int | None = None, mix: Mix | None = None) -> Recording:
-    """Read a ``.wav``, or raw PCM16LE mono at ``rate`` from any other file.
+def read_recording(
+    path: Path, *, rate: int | None = None, mix: Mix | None = None, raw_rate: int = 24000
+) -> Recording:
+    """Read a ``.wav``, or raw PCM16LE mono at ``rate``, else ``raw_rate``, from any other file.
 
     Raises: :class:`BadAudioFile`; ``OSError`` when the file cannot be read.
     """
@@ -50,7 +52,7 @@ def read_recording(path: Path, *, rate: int | None = None, mix: Mix | None = Non
         file = _bounded(path, opened)
         is_wav = file.read(4) in (b"RIFF", b"RIFX", b"RF64") or path.suffix.lower() in (".wav", ".wave")
         file.seek(0)
-        recording = _read_wav(path, file, rate, mix) if is_wav else Recording(rate or 24000, file.read())
+        recording = _read_wav(path, file, rate, mix) if is_wav else Recording(rate or raw_rate, file.read())
     if recording.sample_rate not in SAMPLE_RATES:
         allowed = ", ".join(map(str, SAMPLE_RATES))
         raise BadAudioFile(

@@ -149,23 +149,35 @@ def read_refusal(answer: bytes) -> tuple[int | None, bytes, bool]:
     return int(words[1]), body[:length], len(body) >= length
 
 
-def client_factory(client: IListener, reactor: Any, target: Target, token: str | None) -> Any:
-    """The factory of one session. Raises: ``UsageFailed`` for a token that fits in no header."""
+def bearer(token: str | None) -> str | None:
+    """The ``Authorization`` of a token. Raises: ``UsageFailed`` for one that fits in no header."""
     if token is not None and not (token.isascii() and token.isprintable()):
         raise UsageFailed("the token holds a character that no token has")
-    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    return f"Bearer {token}" if token else None
+
+
+def client_factory(
+    client: IListener,
+    reactor: Any,
+    target: Target,
+    authorization: str | None,
+    protocol: type[IngestProtocol] | None = None,
+    message_max_bytes: int = MESSAGE_MAX_BYTES,
+) -> Any:
+    """The factory of one session; ``authorization`` is the header of that name."""
+    headers = {"Authorization": authorization} if authorization else {}
     factory: Any = WebSocketClientFactory(
         target.url, headers=headers, useragent=f"voiceingest/{__version__}", reactor=reactor
     )
     factory.noisy = False
-    factory.protocol = type("_Bound", (IngestProtocol,), {"client": client})
+    factory.protocol = type("_Bound", (protocol or IngestProtocol,), {"client": client})
     # No timer of Autobahn's: the client has a deadline of its own for everything it waits for.
     factory.setProtocolOptions(
         openHandshakeTimeout=0,
         closeHandshakeTimeout=0,
         serverConnectionDropTimeout=0,
-        maxFramePayloadSize=MESSAGE_MAX_BYTES,
-        maxMessagePayloadSize=MESSAGE_MAX_BYTES,
+        maxFramePayloadSize=message_max_bytes,
+        maxMessagePayloadSize=message_max_bytes,
         failByDrop=False,
         tcpNoDelay=True,
     )
