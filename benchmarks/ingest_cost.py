@@ -193,7 +193,7 @@ def generate(options: argparse.Namespace, house: House, results: Any) -> None:
 class House:
     """A Redis and a daemon as processes of their own, on free ports, with throw-away keys."""
 
-    def __init__(self, tls: bool) -> None:
+    def __init__(self, tls: bool, **more: str) -> None:
         import trustme
 
         from tests.support.daemon import free_port
@@ -202,7 +202,7 @@ class House:
 
         self._folder = tempfile.TemporaryDirectory()
         folder = Path(self._folder.name)
-        self.port, redis_port, admin_port = free_port(), free_port(), free_port()
+        self.port, redis_port, self.admin_port = free_port(), free_port(), free_port()
         self.redis_url = f"redis://127.0.0.1:{redis_port}"
         issuer = Issuer()
         self.token = issuer.token(tenant_id="bench")
@@ -211,7 +211,8 @@ class House:
             "REDIS_URL": self.redis_url,
             "JWT_PUBLIC_KEY": issuer.public_pem,
             "LISTEN": f"{'ssl' if tls else 'tcp'}:{self.port}:interface=127.0.0.1",
-            "ADMIN": f"tcp:{admin_port}:interface=127.0.0.1",
+            "ADMIN": f"tcp:{self.admin_port}:interface=127.0.0.1",
+            **more,
         }
         if tls:
             authority = trustme.CA()
@@ -236,7 +237,7 @@ class House:
         twistd = [str(Path(sys.executable).with_name("twistd")), "-n", "--pidfile=", "voiceingest"]
         self._daemon = subprocess.Popen(twistd, env=environment, **quiet)
         self.pid = self._daemon.pid
-        self._wait(f"http://127.0.0.1:{admin_port}/readyz")
+        self._wait(f"http://127.0.0.1:{self.admin_port}/readyz")
 
     def _wait(self, url: str) -> None:
         for _ in range(200):
