@@ -27,6 +27,7 @@ FUNCTION_MAX_LINES: Final = 80
 # Who may put a call off, and why: everybody else asks one of these.
 MAY_CALL_LATER: Final = {
     "accepting.py": "how long a port is left alone, and how late it is closed",
+    "agents/turns.py": "how long a caller is silent before a turn, or a number, is over",
     "aio.py": "the door to asyncio",
     "auth/": "the age of a key set",
     "deadlines.py": "one timer for all connections",
@@ -34,6 +35,7 @@ MAY_CALL_LATER: Final = {
     "http/channel.py": "the absolute deadline of a request",
     "interfaces.py": "declares it",
     "lifecycle/": "deadlines of start, stop and drain; the watchdog",
+    "outward/": "how long a service may be silent; how long a connection is kept",
     "publishers/": "coalescing, retries, timeouts of a bus",
     "registry.py": "the drain deadline",
     "websocket/": "one connection's deadlines",

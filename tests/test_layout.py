@@ -17,6 +17,7 @@ TESTS: Final = ROOT / "tests"
 # Modules without a test file of their own, and where they are tested instead.
 TESTED_ELSEWHERE: Final = {
     "auth/__init__.py": "make_authenticator; tests/auth/test_authenticator.py",
+    "call_interfaces.py": "declares and does nothing; each provider is checked where it is tested",
     "cli/__main__.py": "two lines; the command is run in tests/integration/test_packaging.py",
     "publishers/lane.py": "only works with its delivery; tests/publishers/test_delivery.py",
     "interfaces.py": "declares and does nothing; each provider is checked where it is tested",

@@ -6,6 +6,7 @@ Pages are read as text; code blocks are parsed, compiled or, in the tutorial, ru
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
@@ -29,26 +30,42 @@ from twisted.scripts._twistd_unix import ServerOptions
 from twisted.trial.unittest import SkipTest
 
 from tests.interop.test_clients import node_client
+from tests.support.agents import FakeCall, FakeHttp, agent_context
 from tests.support.case import SynchronousTestCase, TestCase
 from tests.support.daemon import ROOT, Daemon, free_port
 from tests.support.servers import RedisServer
 from tests.support.tokens import Issuer
+from voiceingest.agents import Agent
+from voiceingest.call_interfaces import ICall, Transcript
+from voiceingest.catalog import AGENT_GROUP
 from voiceingest.cli.tree import root
 from voiceingest.config import Settings
 from voiceingest.errors import every_error
 from voiceingest.metrics import FAMILIES
+from voiceingest.stream.framer import exotel_profile
 from voiceingest.stream.states import mermaid
 from voiceingest.tap import Options, flags
-from voiceingest.wire import envelope, ingest
+from voiceingest.wire import envelope, exotel, ingest
 
 TUTORIAL: Final = ROOT / "docs" / "tutorial" / "first-frame.md"
 WIRE: Final = ROOT / "docs" / "reference" / "wire.md"
+WIRE_EXOTEL: Final = ROOT / "docs" / "reference" / "wire-exotel.md"
+AGENTS: Final = ROOT / "docs" / "how-to" / "agents.md"
+PARROT: Final = ROOT / "examples" / "parrot_agent.py"
 ARCHITECTURE: Final = ROOT / "docs" / "explanation" / "architecture.md"
 MEMORY: Final = ROOT / "docs" / "explanation" / "memory.md"
 
 # Words in capitals that are no setting of the daemon.
 FOREIGN_CAPITALS: Final = frozenset(
-    {"QUEUED_FRAME_OVERHEAD_BYTES", "VOICEINGEST_CONFIG", "WS_URL", "JWT_TOKEN", "NO_COLOR", "READY"}
+    {
+        "QUEUED_FRAME_OVERHEAD_BYTES",
+        "VOICEINGEST_CONFIG",
+        "WS_URL",
+        "EXOTEL_WS_URL",
+        "JWT_TOKEN",
+        "NO_COLOR",
+        "READY",
+    }
 )
 # Words of other programs, in lower case.
 FOREIGN_WORDS: Final = frozenset(
@@ -418,6 +435,8 @@ class BlockTests(SynchronousTestCase):
                 "Child(lag)",
                 "Child(admin)",
                 '"bus"',
+                '"http_client"',
+                '"transcribing"',
                 '"keys"',
                 '"deadlines"',
                 '"streams"',
@@ -426,7 +445,8 @@ class BlockTests(SynchronousTestCase):
         ]
         self.assertEqual(places, sorted(places))
         self.assertNotIn(-1, places)
-        names = ["stdlib_logging", "reactor lag", "admin", "bus", "keys", "deadlines", "streams", "listen"]
+        names = ["stdlib_logging", "reactor lag", "admin", "bus", "http_client", "transcribing", "keys"]
+        names += ["deadlines", "streams", "listen"]
         self.assertEqual(table, names)
         self.assertEqual(listed.count("Child(") + listed.count("_log_part"), len(names))
 
@@ -435,34 +455,151 @@ class BlockTests(SynchronousTestCase):
             self.assertNotIn("@@", page.read_text(), page.name)
 
 
+def examples(page: Path, section: str) -> list[bytes]:
+    """The JSON lines of one section of a page; there is at least one."""
+    text = page.read_text().partition(f"\n## {section}\n")[2].partition("\n## ")[0]
+    found = [match[3] for match in _FENCE.finditer(text) if match[2] == "json"]
+    lines = [line.encode() for block in found for line in block.splitlines()]
+    assert lines, f"{page.name}: {section}"
+    return lines
+
+
 class WireTests(SynchronousTestCase):
     """The examples of the wire page are read by the code that reads the wire."""
 
-    def examples(self, section: str) -> list[bytes]:
-        """The JSON lines of one section of the page."""
-        text = WIRE.read_text().partition(f"\n## {section}\n")[2].partition("\n## ")[0]
-        found = [match[3] for match in _FENCE.finditer(text) if match[2] == "json"]
-        lines = [line.encode() for block in found for line in block.splitlines()]
-        self.assertTrue(lines, section)
-        return lines
-
     def test_what_a_client_says(self) -> None:
-        said = [type(ingest.decode(line)).__name__ for line in self.examples("Client to daemon")]
+        said = [type(ingest.decode(line)).__name__ for line in examples(WIRE, "Client to daemon")]
         self.assertEqual(said, ["Start", "Stop", "Auth"])
 
     def test_what_the_daemon_says(self) -> None:
-        for line in self.examples("Daemon to client"):
+        for line in examples(WIRE, "Daemon to client"):
             fields = json.loads(line)
             self.assertEqual(ingest.encode(fields.pop("event"), **fields), line)
 
     def test_what_is_on_the_bus(self) -> None:
-        frame, *events = self.examples("On the bus")
+        frame, *events = examples(WIRE, "On the bus")
         told = envelope.decode_frame(frame)
         parts = envelope.frame_parts(told.tenant_id, told.interaction_id, told.sample_rate, told.encoding)
         self.assertEqual(envelope.encode_frame(parts, told.seq, told.timestamp_ms, told.audio), frame)
         self.assertEqual(
             [envelope.decode_event(line)["event"] for line in events], ["started", "gap", "stopped"]
         )
+
+
+class ExotelWireTests(SynchronousTestCase):
+    """The same for the page on calls."""
+
+    def test_what_exotel_says(self) -> None:
+        messages = [exotel.decode(line) for line in examples(WIRE_EXOTEL, "Exotel to daemon")]
+        self.assertEqual(
+            [type(message).__name__ for message in messages],
+            ["Connected", "Start", "Media", "Dtmf", "Mark", "Stop", "Start", "Start"],
+        )
+        _, documented, media, dtmf, mark, stop, camel, bare = messages
+        for start in (documented, camel, bare):
+            assert isinstance(start, exotel.Start)
+            self.assertEqual((start.stream_sid, start.call_id), ("sid-A", "call-A"))
+        assert isinstance(documented, exotel.Start)
+        assert isinstance(camel, exotel.Start)
+        self.assertEqual(
+            dataclasses.replace(camel, encoding="pcm16"), documented, "two spellings, one meaning"
+        )
+        self.assertEqual(camel.encoding, "mulaw")
+        self.assertEqual(media, exotel.Media(bytes(4), 3))
+        self.assertEqual(dtmf, exotel.Dtmf("5", 200, 7))
+        self.assertEqual(mark, exotel.Mark("m3", 15))
+        self.assertEqual(stop, exotel.Stop("callended", 20))
+
+    def test_what_the_daemon_says(self) -> None:
+        parts = exotel.parts("sid-A")
+        self.assertEqual(
+            examples(WIRE_EXOTEL, "Daemon to Exotel"),
+            [
+                exotel.encode_media(parts, bytes(4), 1, 1, 0),
+                exotel.encode_mark(parts, "m1", 2),
+                exotel.encode_clear(parts, 3),
+            ],
+        )
+
+    def test_sizes(self) -> None:
+        page = WIRE_EXOTEL.read_text()
+        sizes = [exotel_profile(rate, None).chunk_bytes for rate in exotel.EXOTEL_RATES]
+        sizes.append(exotel_profile(8000, None, "mulaw").chunk_bytes)
+        self.assertEqual(sizes, [3200, 3200, 4800, 1600])
+        self.assertIn("3200 at 8 and 16 kHz, 4800 at 24 kHz, 1600 of mu-law", page)
+
+    def test_every_spelling_that_is_read_is_on_the_page(self) -> None:
+        source = (ROOT / "voiceingest" / "wire" / "exotel.py").read_text()
+        source = source.partition("# --- one event each")[2].partition("# --- writing")[0]
+        query = (ROOT / "voiceingest" / "wire" / "exotel_query.py").read_text()
+        named = {
+            name
+            for call in re.findall(r"_(?:first|sid|text)\(\w+, ([^)]*)\)", source)
+            for name in _quoted(call)
+        }
+        named |= {
+            name
+            for call in re.findall(r"^_(?:CALL_ID|STREAM_SID).*$", query, re.MULTILINE)
+            for name in _quoted(call)
+        }
+        self.assertGreater(len(named), 19)
+        self.assertEqual(named - spans(WIRE_EXOTEL), set())
+
+
+def _quoted(text: str) -> list[str]:
+    return re.findall(r'"(\w+)"', text)
+
+
+class ParrotTests(SynchronousTestCase):
+    """The agent of the page on agents is the file in ``examples/``, and does what the page says."""
+
+    def parrot(self, rate: int) -> tuple[Any, FakeCall]:
+        names: dict[str, Any] = {}
+        exec(compile(PARROT.read_text(), str(PARROT), "exec"), names)
+        call = FakeCall(rate)
+        agent = names["Parrot"](agent_context(FakeHttp()))
+        agent.begin(call)
+        return agent, call
+
+    def test_the_page_shows_the_file(self) -> None:
+        (shown,) = (block.text for block in blocks(AGENTS, "python"))
+        head, found, body = PARROT.read_text().partition('"""\n\n')
+        self.assertTrue(found and head.startswith('"""'))
+        self.assertEqual(shown, body)
+
+    def test_the_entry_point_of_the_page(self) -> None:
+        (shown,) = (tomllib.loads(block.text) for block in blocks(AGENTS, "toml"))
+        self.assertEqual(shown["project"]["entry-points"][AGENT_GROUP], {"parrot": "parrot_agent:Parrot"})
+
+    def test_it_repeats_what_was_said_once_the_caller_is_done(self) -> None:
+        agent, call = self.parrot(8000)
+        self.assertTrue(agent.wants_transcripts)
+        agent.audio(b"\1\0" * 10)
+        agent.transcript(Transcript("He", 0, 10, is_final=True))
+        agent.audio(b"\2\0" * 10)
+        self.assertEqual(call.told, [])
+        agent.transcript(Transcript("Hello", 0, 20, is_final=True, ends_turn=True))
+        self.assertEqual(call.told, [("say", b"\1\0" * 10 + b"\2\0" * 10), ("mark", "said")])
+        agent.audio(b"\3\0" * 10)
+        agent.transcript(Transcript("", 20, 30, is_final=True, ends_turn=True))
+        self.assertEqual(call.told[2:], [("say", b"\3\0" * 10), ("mark", "said")])
+
+    def test_it_remembers_so_much_and_0_hangs_up(self) -> None:
+        agent, call = self.parrot(8000)
+        for _ in range(40):
+            agent.audio(bytes(16000))
+        agent.transcript(Transcript("", 0, 40_000, is_final=True, ends_turn=True))
+        self.assertEqual(len(call.told[0][1]), 30 * 16000)
+        agent.dtmf("5")
+        self.assertNotIn(("hang_up", None), call.told)
+        agent.dtmf("0")
+        self.assertEqual(call.told[-1], ("hang_up", None))
+
+    def test_what_the_page_says_an_agent_is_told_and_may_do(self) -> None:
+        rows = re.findall(r"^\| `(?:call\.)?(\w+)(?:\(.*?\))?` \|", prose(AGENTS), re.MULTILINE)
+        hooks = {name for name in vars(Agent) if not name.startswith("_") and callable(getattr(Agent, name))}
+        offers = {name for name in vars(ICall) if not name.startswith("_")} | {"facts"}
+        self.assertEqual((hooks | offers) - set(rows), set())
 
 
 # What a browser has and Node.js has not in every version; then the functions of the page, called.

@@ -146,6 +146,7 @@ class ProxyCase(TestCase):
     def start_daemon(self, *args: str, **settings: str) -> Generator[Deferred[Any], Any, Daemon]:
         """A daemon that is ready and believes ``issuer``."""
         base = {"JWT_PUBLIC_KEY": self.issuer.public_pem, "PUBLISH_URL": "memory://"}
+        base["EXOTEL_WS_TOKEN"] = "exotel-token"
         daemon = Daemon(self, {**base, **settings}, args=args)
         yield daemon.start()
         return daemon
@@ -208,6 +209,10 @@ class ProxyCase(TestCase):
         self.assertEqual(await caller.status(Origin="https://evil.example"), (403, "origin_refused"))
         elsewhere = Caller(f"wss://localhost:{self.port}/metrics", self.ca_path, self.issuer.token())
         self.assertEqual((await elsewhere.status())[0], 404)
+        # What Exotel asks for gets to the daemon, which does not know this token there.
+        for path in ("/voicebot/ws", "/api/v1/exotel/voice/connect"):
+            exotel = Caller(f"wss://localhost:{self.port}{path}", self.ca_path, self.issuer.token())
+            self.assertEqual(await exotel.status(), (401, "unauthorized"), path)
 
     async def check_ticket(self, caller: Caller) -> None:
         """A ticket in the query opens a connection, and is in no log of the proxy."""
@@ -496,7 +501,7 @@ class TimeoutTests(SynchronousTestCase):
             self.assertGreater(max(map(float, found)), self.longest_silence_s(), f"{path.name}: {name}")
 
     def test_nginx(self) -> None:
-        ingest = NGINX.read_text().partition("location = /v1/ingest {")[2].partition("}")[0]
+        ingest = NGINX.read_text().partition("location ~ ^/(v1/ingest|voicebot/ws)$ {")[2].partition("}")[0]
         for name in ("proxy_read_timeout", "proxy_send_timeout"):
             found = re.search(rf"{name}\s+(\d+)s;", ingest)
             assert found is not None, name
