@@ -22,7 +22,7 @@ from voiceingest.outward import HttpClient, pool
 from voiceingest.outward.client import _Exchange
 
 AUTHORITY = trustme.CA()
-LONG_S = 10.0
+LONG_S = 60.0
 SHORT_S = 0.15
 
 
@@ -35,7 +35,7 @@ def echo(asked: Asked) -> None:
 
 
 class OutwardCase(TestCase):
-    timeout = 30
+    timeout = 90
 
     def setUp(self) -> None:
         from twisted.internet import reactor
