@@ -19,7 +19,7 @@ PIP := PYTHONWARNINGS=ignore $(BIN)/python -m pip --disable-pip-version-check --
 # that); `compat` puts this directory itself on the path, without which twistd finds no plugin.
 DEVELOPER_INSTALL := install --only-binary :all: --config-settings editable_mode=compat --editable
 
-.PHONY: help demo test faults testsuite lint types floors docs docs-check news check coverage format clean
+.PHONY: help demo test faults bench testsuite lint types floors docs docs-check news check coverage format clean
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -40,6 +40,11 @@ $(VENV)/made-dev: $(VENV)/made
 	@$(PIP) $(DEVELOPER_INSTALL) '.[dev]'
 	@touch $@
 
+# What the benchmark needs: plots, and what its peers are made of.
+$(VENV)/made-bench: $(VENV)/made
+	@$(PIP) $(DEVELOPER_INSTALL) '.[bench]'
+	@touch $@
+
 # --- what people run -----------------------------------------------------------------------
 
 demo: $(VENV)/made ## a spoken-like WAV through the whole daemon, no server needed
@@ -50,6 +55,10 @@ test: $(VENV)/made ## every test; the last line counts them
 
 faults: $(VENV)/made ## every fault of the list, played: brokers, connections, processes (12 minutes; ARGS=--quick is 4)
 	@$(BIN)/python -m tests.faults $(ARGS)
+
+bench: $(VENV)/made-bench ## CPU, latency and memory beside Go, Node and Python (12 minutes; ARGS=--quick is 3)
+	@benchmarks/prepare.sh
+	@$(BIN)/python -m benchmarks $(ARGS)
 
 testsuite: $(VENV)/made ## all 517 cases of Autobahn|Testsuite (15 minutes; needs Python 2.7)
 	@$(BIN)/python -m tests.testsuite.wstest --all
@@ -87,6 +96,6 @@ coverage: $(VENV)/made-dev ## every test, and which lines they reach
 
 clean: ## remove whatever can be made again
 	@rm -rf $(VENV) .cache .tox build dist .hypothesis .coverage .coverage.* htmlcov _trial_temp*
-	@rm -rf *.egg-info tests/interop/node/node_modules
+	@rm -rf *.egg-info tests/interop/node/node_modules benchmarks/peers/node/node_modules benchmarks/results
 	@find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +
 	@find . -name dropin.cache -not -path './.git/*' -delete

@@ -26,9 +26,10 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from ingest_cost import House, cpu_s, rss_kib
+from benchmarks.ingest_cost import House
+from benchmarks.procfs import cpu_s, rss_kib
 
 BYTES_PER_MS = 16
 CHUNK_MS = 200

@@ -29,6 +29,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.procfs import cpu_s, rss_kib  # noqa: E402
+
 RATE_HZ = 24000
 FRAME_BYTES = 960
 FRAMES_PER_S = 50
@@ -37,24 +39,6 @@ FRAMES_PER_S = 50
 def payload_of(stream: int, seq: int) -> bytes:
     """A frame that says whose it is and which; seq counts from 1."""
     return struct.pack("<IQ", stream, seq) * (FRAME_BYTES // 12)
-
-
-def cpu_s(pid: int) -> float:
-    """Time all threads of a process have run so far, in seconds, user and system.
-
-    From the scheduler's own account (``schedstat``, nanoseconds): utime and stime of ``stat`` are
-    sampled by the tick, and a process whose work is paced by timers keeps step with it.
-    """
-    runs = [path.read_text().split()[0] for path in Path(f"/proc/{pid}/task").glob("*/schedstat")]
-    return sum(int(nanoseconds) for nanoseconds in runs) / 1e9
-
-
-def rss_kib(pid: int) -> int:
-    """Resident memory of a process, in KiB."""
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS"):
-            return int(line.split()[1])
-    raise RuntimeError("no VmRSS")
 
 
 def client_frame(payload: bytes) -> bytes:

@@ -24,7 +24,7 @@ TESTED_ELSEWHERE: Final = {
 }
 
 # Folders of tests that mirror nothing.
-OF_THEIR_OWN: Final = frozenset({"faults", "integration", "interop", "support", "testsuite"})
+OF_THEIR_OWN: Final = frozenset({"benchmarks", "faults", "integration", "interop", "support", "testsuite"})
 
 NEWS_KINDS: Final = ("bugfix", "configuration", "doc", "feature", "incompat", "misc", "security")
 

@@ -1,0 +1,42 @@
+"""What the kernel says of a process: the time it has run, the memory it holds. Linux only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+
+def cpu_s(pid: int) -> float:
+    """Time all threads of a process have run so far, in seconds, user and system together.
+
+    From the scheduler's own account (``schedstat``, nanoseconds): utime and stime of ``stat`` are the
+    same sum in ticks of 10 ms. A thread that has ended is no longer in it.
+    """
+    return run_s(path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/schedstat"))
+
+
+def run_s(schedstats: Iterable[str]) -> float:
+    """The first word of each is nanoseconds on a core; the second, of waiting for one, is not ours."""
+    return sum(int(text.split()[0]) for text in schedstats) / 1e9
+
+
+def rss_kib(pid: int) -> int:
+    """Resident memory of a process, in KiB."""
+    return resident_kib(Path(f"/proc/{pid}/status").read_text())
+
+
+def resident_kib(status: str) -> int:
+    """``VmRSS`` of a ``status``. Raises: ``RuntimeError`` when it has none (a process that has ended)."""
+    for line in status.splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1])
+    raise RuntimeError("no VmRSS")
+
+
+def cpu_model(cpuinfo: str) -> str:
+    """The processor's name in a ``cpuinfo``."""
+    for line in cpuinfo.splitlines():
+        name, _, value = line.partition(":")
+        if name.strip() == "model name":
+            return value.strip()
+    return "unknown processor"

@@ -1,0 +1,31 @@
+"""What is read of /proc."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from benchmarks.procfs import cpu_model, cpu_s, resident_kib, rss_kib, run_s
+from tests.support.case import SynchronousTestCase
+
+
+class ProcfsTests(SynchronousTestCase):
+    def test_threads_are_added_and_waiting_is_not(self) -> None:
+        self.assertEqual(run_s(["1500000000 999 3\n", "500000000 7 1\n"]), 2.0)
+
+    def test_memory(self) -> None:
+        self.assertEqual(resident_kib("VmHWM:\t  999 kB\nVmRSS:\t  123 kB\nRssAnon:\t 4 kB\n"), 123)
+
+    def test_a_process_that_has_ended_has_no_memory(self) -> None:
+        self.assertRaises(RuntimeError, resident_kib, "Name:\tx\nState:\tZ (zombie)\n")
+
+    def test_processor(self) -> None:
+        self.assertEqual(cpu_model("processor\t: 0\nmodel name\t: Some CPU @ 2 GHz\n"), "Some CPU @ 2 GHz")
+        self.assertEqual(cpu_model("processor\t: 0\n"), "unknown processor")
+
+    def test_this_process(self) -> None:
+        before, mine = cpu_s(os.getpid()), time.process_time()
+        while time.process_time() - mine < 0.02:
+            pass
+        self.assertGreater(cpu_s(os.getpid()) - before, 0.01)
+        self.assertGreater(rss_kib(os.getpid()), 1000)
