@@ -3,8 +3,9 @@
 // It does: RS256 on the upgrade, start and started, the envelope of each frame published to Redis
 // pub/sub, ack every 10 frames once Redis has confirmed them, stop and stopped; calls of Exotel (media
 // in JSON and base64) to the same envelope. As the manuals say: no compression, the native addon
-// bufferutil for masks, commands of one turn of the loop in one pipeline (enableAutoPipelining), a
-// socket that is ahead of Redis is paused. The constant parts of the envelope are built once a stream.
+// bufferutil for masks, no command waits for the answer to another, a socket that is ahead of Redis is
+// paused. (enableAutoPipelining was tried: here it costs more than it saves, 10 us a frame.) The constant
+// parts of the envelope are built once a stream.
 // It does not: resume, take over, pace or drop, time out, ping, count, or log.
 'use strict';
 
@@ -18,7 +19,7 @@ const { WebSocketServer } = require('ws');
 const { env } = process;
 const key = fs.readFileSync(env.JWT_PUBLIC_KEY_FILE);
 const redis = new Redis({
-  host: '127.0.0.1', port: Number(env.REDIS_PORT), enableAutoPipelining: env.AUTO_PIPELINING !== '0', noDelay: true,
+  host: '127.0.0.1', port: Number(env.REDIS_PORT), enableAutoPipelining: false, noDelay: true,
 });
 const sockets = new WebSocketServer({ noServer: true, perMessageDeflate: false, maxPayload: 131072 });
 
