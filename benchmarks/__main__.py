@@ -16,7 +16,7 @@ from typing import Any, Final
 from .loads import FANOUT, HANDSHAKE_COUNT, PACED, SMALL
 from .measure import Failed, Meter
 from .procfs import cpu_model
-from .results import judge, medians
+from .results import disturbed, judge, medians
 from .stage import Stage
 from .tables import goals_table, measurements_table
 from .targets import TARGETS, Missing, Running, Target
@@ -164,7 +164,7 @@ def machine() -> dict[str, Any]:
         "processor": cpu_model(Path("/proc/cpuinfo").read_text()),
         "cores": os.cpu_count(),
         "memory_gib": round(memory_kib / 1024**2, 1),
-        "kernel": platform.release(),
+        "kernel": platform.release().partition("-")[0],
         "python": platform.python_version(),
         "load_before": round(os.getloadavg()[0], 2),
     }
@@ -176,11 +176,11 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="one round, short, without the search")
     parser.add_argument("--only", nargs="+", choices=[target.key for target in TARGETS], help="these targets")
     parser.add_argument("--load", nargs="+", help="only measurements whose names begin with one of these")
-    parser.add_argument("--seconds", type=float, help="of each measurement (2.5; 1 with --quick)")
+    parser.add_argument("--seconds", type=float, help="of each measurement (2; 1 with --quick)")
     parser.add_argument("--rounds", type=int, help="of which the median is told (3; 1 with --quick)")
     parser.add_argument("--out", type=Path, default=RESULTS, help="where the JSON goes")
     options = parser.parse_args(arguments)
-    options.seconds = options.seconds or (1.0 if options.quick else 2.5)
+    options.seconds = options.seconds or (1.0 if options.quick else 2.0)
     options.rounds = options.rounds or (1 if options.quick else 3)
     return options
 
@@ -219,6 +219,9 @@ def main() -> int:
     draw_beside(told, options.out.parent)
     print(measurements_table(told["measured"]))
     print(goals_table(judge(told["measured"])))
+    shared = disturbed(told["measured"])
+    if shared:
+        print(f"The machine had other work, do not trust {len(shared)} figures: {', '.join(shared)}.")
     print(f"{told['took_s']} s; figures: {options.out}")
     ours = [targets["ours"] for targets in told["measured"].values() if "ours" in targets]
     return int(any(figures.get("lost") or figures.get("wrong") for figures in ours))

@@ -13,7 +13,7 @@ from typing import Any, Final
 from .consumer import consume
 from .generator import Order, generate
 from .loads import FLAT, IDLE_COUNT, SMALL, TALKING, Load
-from .procfs import cpu_s, rss_kib
+from .procfs import cpu_s, rss_kib, waited_s
 from .stage import EXOTEL_TOKEN, Stage
 from .targets import Running
 
@@ -57,6 +57,11 @@ class Part:
         """Both."""
         self.tell(word, argument)
         return self.answer()
+
+    @property
+    def cpu_s(self) -> float:
+        """The time it has run so far."""
+        return cpu_s(self._process.pid)
 
     def quit(self) -> None:
         """End it."""
@@ -133,11 +138,13 @@ class Meter:
         consumer = self._consumer(bus)
         with self._talking(self._orders(load, running, tls=tls), consumer):
             consumer.ask("fresh")
-            began, cpu, frames = time.monotonic(), cpu_s(running.pid), consumer.ask("count")
+            began, frames = time.monotonic(), consumer.ask("count")
+            cpu, own_cpu, waited = cpu_s(running.pid), self._own_cpu_s(consumer), waited_s(running.pid)
             time.sleep(self._seconds)
             # In one breath, and the cheap one first.
             used, told = cpu_s(running.pid) - cpu, consumer.ask("report")
-            took = time.monotonic() - began
+            waited = waited_s(running.pid) - waited
+            took, own_used = time.monotonic() - began, self._own_cpu_s(consumer) - own_cpu
         own = [part.answer() for part in self._generators]
         sent = sum(answer["sent"] for answer in self._all("close"))
         whole = self._came(consumer, sent)
@@ -150,10 +157,15 @@ class Meter:
             "frames_per_s": count / took,
             "offered_per_s": load.offered_per_s,
             "latency_ms": told["latency_ms"],
+            "waited_share": waited / took,
+            "bench_share": own_used / took,
             "generator_late_ms": max(answer["late_ms"].get("p99", 0.0) for answer in own),
             "lost": sent - whole["frames"],
             "wrong": whole["wrong"],
         }
+
+    def _own_cpu_s(self, consumer: Part) -> float:
+        return consumer.cpu_s + sum(part.cpu_s for part in self._generators)
 
     @staticmethod
     def _came(consumer: Part, sent: int) -> dict[str, Any]:

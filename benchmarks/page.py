@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from .results import judge
+from .results import disturbed, judge
 from .tables import GOAL_HEAD, goal_rows, markdown, rows_of
 
 ROOT: Final = Path(__file__).resolve().parents[1]
@@ -64,6 +64,7 @@ def page(told: Mapping[str, Any], template: str) -> str:
             f"{told['when'][:10]}, {told['rounds']} rounds of {told['seconds']:g} s a measurement, "
             f"{told['took_s'] / 60:.0f} minutes in all" + (", quick" if told["quick"] else "")
         ),
+        "DISTURBED": ", ".join(disturbed(told["measured"])) or "none",
         "LEFT_OUT": "; ".join(f"{name} ({why})" for name, why in told["left_out"].items()) or "nothing",
     }
     for name, text in parts.items():

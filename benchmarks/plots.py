@@ -93,11 +93,11 @@ def _latency(measured: Measured) -> Figure:
         axes.set_title(name.replace("/", ", "), fontsize=9)
         axes.set_ylabel("ms, mouth to bus")
         axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(fontsize=7, frameon=False)
+        axes.legend(fontsize=7, frameon=False, loc="upper left")
     return figure
 
 
 def _finish(axes: Axes, unit: str) -> None:
     axes.set_xlabel(unit)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(fontsize=7, frameon=False, loc="upper right")
+    axes.legend(fontsize=7, frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=len(ORDER))

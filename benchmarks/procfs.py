@@ -12,12 +12,26 @@ def cpu_s(pid: int) -> float:
     From the scheduler's own account (``schedstat``, nanoseconds): utime and stime of ``stat`` are the
     same sum in ticks of 10 ms. A thread that has ended is no longer in it.
     """
-    return run_s(path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/schedstat"))
+    return run_s(_schedstats(pid))
+
+
+def waited_s(pid: int) -> float:
+    """Time its threads had something to do and no core to do it on: others had it."""
+    return waiting_s(_schedstats(pid))
+
+
+def _schedstats(pid: int) -> list[str]:
+    return [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/schedstat")]
 
 
 def run_s(schedstats: Iterable[str]) -> float:
-    """The first word of each is nanoseconds on a core; the second, of waiting for one, is not ours."""
+    """The first word of each: nanoseconds on a core."""
     return sum(int(text.split()[0]) for text in schedstats) / 1e9
+
+
+def waiting_s(schedstats: Iterable[str]) -> float:
+    """The second word of each: nanoseconds of waiting for one."""
+    return sum(int(text.split()[1]) for text in schedstats) / 1e9
 
 
 def rss_kib(pid: int) -> int:

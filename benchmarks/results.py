@@ -36,6 +36,20 @@ def medians(rounds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return told
 
 
+# More of the time than this, a process waited for its core: others had it, and the figures are theirs too.
+WAITED_MAX_SHARE: Final = 0.05
+
+
+def disturbed(measured: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> list[str]:
+    """The paced measurements in which a target had to share the core that was to be its own."""
+    return [
+        f"{measurement} of {target}"
+        for measurement, targets in measured.items()
+        for target, figures in targets.items()
+        if figures.get("waited_share", 0.0) > WAITED_MAX_SHARE
+    ]
+
+
 @dataclass(frozen=True, slots=True)
 class Goal:
     """A target: a figure of ours beside that of ``peer``, or beside a fixed bound when there is none.
@@ -68,6 +82,8 @@ GOALS: Final = (
     Goal("handshakes per core, plain", "storm/plain", "per_core_s", 1.0, "node", at_most=False),
     Goal("KiB of an idle connection, plain", "memory/plain", "idle_kib", 20),
     Goal("KiB of a talking stream, plain", "memory/plain", "talking_kib", 40),
+    Goal("KiB of an idle connection, TLS", "memory/tls", "idle_kib", 20),
+    Goal("KiB of a talking stream, TLS", "memory/tls", "talking_kib", 40),
 )
 
 

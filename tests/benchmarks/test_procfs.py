@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import time
 
-from benchmarks.procfs import cpu_model, cpu_s, resident_kib, rss_kib, run_s
+from benchmarks.procfs import cpu_model, cpu_s, resident_kib, rss_kib, run_s, waited_s, waiting_s
 from tests.support.case import SynchronousTestCase
 
 
 class ProcfsTests(SynchronousTestCase):
-    def test_threads_are_added_and_waiting_is_not(self) -> None:
-        self.assertEqual(run_s(["1500000000 999 3\n", "500000000 7 1\n"]), 2.0)
+    def test_threads_are_added_and_waiting_is_apart(self) -> None:
+        threads = ["1500000000 250000000 3\n", "500000000 0 1\n"]
+        self.assertEqual((run_s(threads), waiting_s(threads)), (2.0, 0.25))
 
     def test_memory(self) -> None:
         self.assertEqual(resident_kib("VmHWM:\t  999 kB\nVmRSS:\t  123 kB\nRssAnon:\t 4 kB\n"), 123)
@@ -28,4 +29,5 @@ class ProcfsTests(SynchronousTestCase):
         while time.process_time() - mine < 0.02:
             pass
         self.assertGreater(cpu_s(os.getpid()) - before, 0.01)
+        self.assertGreater(waited_s(os.getpid()), 0.0)
         self.assertGreater(rss_kib(os.getpid()), 1000)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.results import GOALS, judge, medians, percentiles_ms
+from benchmarks.results import GOALS, disturbed, judge, medians, percentiles_ms
 from tests.support.case import SynchronousTestCase
 
 
@@ -35,6 +35,12 @@ class MedianTests(SynchronousTestCase):
 
     def test_no_round(self) -> None:
         self.assertEqual(medians([]), {})
+
+
+class DisturbedTests(SynchronousTestCase):
+    def test_who_waited_for_a_core_is_named(self) -> None:
+        shares = {"ours": {"waited_share": 0.06}, "go": {"waited_share": 0.05}, "node": {}}
+        self.assertEqual(disturbed({"ingest-960/tls": shares}), ["ingest-960/tls of ours"])
 
 
 class VerdictTests(SynchronousTestCase):
