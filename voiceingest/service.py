@@ -45,7 +45,6 @@ from .registry import FLUSH_GRACE_S, Registry
 from .service_calls import CallPages, make_calls, make_transcription, needs_keys
 from .stream import StreamRules
 from .tls import Certificates
-from .transcribing.publisher import STOP_S as TRANSCRIBING_STOP_S
 from .websocket import HardenedFactory, SocketRules
 
 # What a part may take beyond its own deadline before it is left behind, in seconds.
@@ -118,7 +117,7 @@ def make_service(
         Child(admin),
         Child(Part("bus", delivery.start, flush), stop_deadline_s=flush_s + MARGIN_S),
         Child(Part("http_client", stop=http.close)),
-        Child(Part("transcribing", stop=transcription.stop), stop_deadline_s=TRANSCRIBING_STOP_S + MARGIN_S),
+        Child(Part("transcribing", stop=transcription.stop), stop_deadline_s=transcription.stop_s + MARGIN_S),
         Child(Part("keys", authenticator.start, authenticator.stop)),
         Child(Part("deadlines", stop=deadlines.stop)),
         Child(Part("streams", stop=drain), stop_deadline_s=drain_s),

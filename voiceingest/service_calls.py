@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib import import_module
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
@@ -17,8 +17,6 @@ from .auth.admission import CallAdmission
 from .auth.calls import CallCredentials
 from .auth.tickets import Tickets
 from .call_interfaces import AgentContext, IHttpClient
-from .calls.call import CallRules
-from .calls.switchboard import Desk, Switchboard
 from .config import Settings
 from .errors import Forbidden, SettingsError
 from .exotel.api import ExotelApi
@@ -32,10 +30,12 @@ from .http.upgrade import UpgradeResource
 from .interfaces import IPublisher, StreamFacts
 from .limits import EXOTEL_MESSAGE_MAX_BYTES
 from .metrics import Metrics
-from .stream.resampler import Resampler
-from .transcribing.publisher import Transcribing
-from .transports.voicebot_ws import VoicebotTransport
 from .websocket import HardenedFactory, SocketRules
+
+# What answers and what transcribes is imported where the settings ask for it (tests/test_imports.py).
+if TYPE_CHECKING:
+    from .calls.switchboard import Desk
+    from .transcribing.publisher import Transcribing
 
 _log = Logger()
 
@@ -64,6 +64,7 @@ class Transcription:
     bare: IPublisher
     transcribing: Transcribing | None
     is_for_all: bool
+    stop_s: float = 0.0
 
     @property
     def publisher(self) -> IPublisher:
@@ -81,8 +82,12 @@ def make_transcription(
     publisher: IPublisher, settings: Settings, reactor: Any, metrics: Metrics
 ) -> Transcription:
     """What hears along: with every stream where the settings say so, with a call where its agent wants it."""
-    transcribing = Transcribing(settings, reactor, metrics) if settings.deepgram_api_key is not None else None
-    return Transcription(publisher, transcribing, settings.exo_bridge_enabled)
+    if settings.deepgram_api_key is None:
+        return Transcription(publisher, None, settings.exo_bridge_enabled)
+    from .transcribing.publisher import STOP_S, Transcribing
+
+    transcribing = Transcribing(settings, reactor, metrics)
+    return Transcription(publisher, transcribing, settings.exo_bridge_enabled, STOP_S)
 
 
 def needs_keys(settings: Settings) -> bool:
@@ -104,6 +109,9 @@ def make_calls(
     operators = call_routes(ExotelApi(settings, http, tickets, callbacks, house.metrics), house.metrics)
     if not settings.takes_calls:
         return CallPages(operators=operators)
+    from .calls.switchboard import Switchboard
+    from .transports.voicebot_ws import VoicebotTransport
+
     context = AgentContext(settings, house.clock, house.metrics, http)
     board = Switchboard(house, _desk(settings, context, transcription))
     credentials = CallCredentials(settings, tickets, house.metrics)
@@ -137,6 +145,10 @@ def _socket_rules(settings: Settings) -> SocketRules:
 
 
 def _desk(settings: Settings, context: AgentContext, transcription: Transcription) -> Desk:
+    from .calls.call import CallRules
+    from .calls.switchboard import Desk
+    from .stream.resampler import Resampler
+
     entry = catalog.agent_entry(settings.voicebot_agent)
     look = getattr(import_module(entry.partition(":")[0]), "problems", None)
     problems = look(settings) if look is not None else []
