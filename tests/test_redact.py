@@ -12,7 +12,16 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.support.case import SynchronousTestCase
-from voiceingest.redact import MASK, TEXT_MAX_CHARS, is_secret_name, redact, redact_id
+from voiceingest.redact import (
+    CLEAN_MAX_CHARS,
+    CLEAN_MAX_COUNT,
+    MASK,
+    TEXT_MAX_CHARS,
+    _clean,
+    is_secret_name,
+    redact,
+    redact_id,
+)
 
 JWT: Final = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJ4In0.c2lnbmF0dXJl"
 
@@ -113,6 +122,16 @@ class Rules(SynchronousTestCase):
         self.assertEqual(redact("x" * (TEXT_MAX_CHARS + 1)), MASK)
         self.assertEqual(redact("x" * TEXT_MAX_CHARS), "x" * TEXT_MAX_CHARS)
         self.assertEqual(redact(""), "")
+
+    def test_what_is_remembered_is_short_harmless_and_bounded(self) -> None:
+        for number in range(2 * CLEAN_MAX_COUNT):
+            redact(f"event {number}")
+        redact("token=abc " * 2)
+        redact("a word " * CLEAN_MAX_CHARS)
+        self.assertIn(f"event {2 * CLEAN_MAX_COUNT - 1}", _clean)
+        self.assertLessEqual(len(_clean), CLEAN_MAX_COUNT)
+        self.assertFalse([text for text in _clean if "abc" in text or len(text) > CLEAN_MAX_CHARS])
+        self.assertEqual(redact("event 1"), "event 1")
 
     def test_ids(self) -> None:
         for text, expected in (

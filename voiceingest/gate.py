@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 from .errors import Overloaded, TooManyFromAddress, VoiceIngestError
@@ -13,10 +14,11 @@ from .errors import Overloaded, TooManyFromAddress, VoiceIngestError
 _COURTESY = 0.25
 
 
+@lru_cache(maxsize=1024)
 def plain_address(text: str) -> IPv4Address | IPv6Address:
     """An address; one of IPv4 that a dual-stack socket shows as IPv6 (RFC 4291 section 2.5.5.2) as IPv4.
 
-    Raises: ``ValueError``.
+    Each connection asks for its own three times. Raises: ``ValueError``.
     """
     address = ip_address(text)
     return (address.ipv4_mapped or address) if isinstance(address, IPv6Address) else address

@@ -210,6 +210,9 @@ def _message(event: LogEvent) -> str:
     if "log_legacy" in event and isinstance(event.get("failure"), Failure):
         # log.err(): the text would be the traceback, which has a field of its own.
         return _text(event.get("why") or "Unhandled Error")
+    constant = event.get("log_format")
+    if isinstance(constant, str) and "{" not in constant and "}" not in constant:
+        return _text(constant)
     text = formatEvent(event)
     if text.startswith(("Unable to format event", "MESSAGE LOST")):
         # Twisted then prints the whole event, its fields included.

@@ -116,8 +116,13 @@ class Unanswered(Channel):
     def test_a_websocket_is_answered(self) -> None:
         """What it does from there on is its stream's."""
         channel, _ = self.connect()
-        channel.hand_over(Protocol(), b"GET / HTTP/1.1\r\n\r\n")
+        heard: list[bytes] = []
+        protocol = Protocol()
+        protocol.dataReceived = heard.append  # type: ignore[method-assign]
+        channel.hand_over(protocol, lambda: heard.append(b"begun"))
+        channel.dataReceived(b"more")
         self.assertEqual(self.unanswered, set())
+        self.assertEqual(heard, [b"begun", b"more"])
 
 
 class Heads(Channel):

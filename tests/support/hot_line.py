@@ -39,8 +39,6 @@ from voiceingest.transports.voicebot_ws import VoicebotSession
 from voiceingest.websocket import HardenedFactory, HardenedProtocol, ISocketSession, SocketRules
 from voiceingest.websocket.frames import FIN_BINARY, FIN_TEXT, client_frame
 
-from .sockets import handshake
-
 WALL: Final = 1_800_000_000.0
 
 # No ack falls into what is counted; a stream cannot be longer (limits.SEQ_MAX_COUNT).
@@ -103,7 +101,7 @@ class HotLine:
         self.protocol: HardenedProtocol = factory.build("192.0.2.1", "id-1", None, make)
         self.caller = Socket()
         self.protocol.makeConnection(self.caller)
-        self.protocol.dataReceived(handshake())
+        self.protocol.accept("dGhlIHNhbXBsZSBub25jZQ==")
         for event in self._opening(dialect):
             self.protocol.dataReceived(client_frame(FIN_TEXT, json.dumps(event).encode(), _MASK))
         self.flush()

@@ -20,7 +20,6 @@ from tests.support.sockets import (
     TEXT,
     ServerFrame,
     frame,
-    handshake,
     server_frames,
     split_head,
 )
@@ -29,6 +28,9 @@ from voiceingest.errors import VoiceIngestError
 from voiceingest.limits import CLOSE_ABORT_S
 from voiceingest.metrics import Metrics
 from voiceingest.websocket import HardenedFactory, HardenedProtocol, SocketRules
+
+# RFC 6455 section 1.3.
+KEY, ACCEPT = "dGhlIHNhbXBsZSBub25jZQ==", b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
 
 
 class Session:
@@ -97,7 +99,7 @@ class Connection(SynchronousTestCase):
         self.session = sessions[0]
         self.transport = Transport()
         self.socket.makeConnection(self.transport)
-        self.socket.dataReceived(handshake())
+        self.socket.accept(KEY)
         head, _ = split_head(self.transport.value())
         self.assertTrue(head.startswith(b"HTTP/1.1 101"), head)
         self.head = head
@@ -124,6 +126,13 @@ class Connection(SynchronousTestCase):
 
 class Reading(Connection):
     """The straight line and Autobahn's state machine, mixed."""
+
+    def test_the_key_is_answered(self) -> None:
+        """By the example of RFC 6455 section 1.3; no extension and no subprotocol that was not asked for."""
+        first, *lines = self.head.split(b"\r\n")
+        self.assertEqual(first, b"HTTP/1.1 101 Switching Protocols")
+        names = {b"Upgrade: WebSocket", b"Connection: Upgrade", b"X-Request-Id: id-1"}
+        self.assertEqual(set(lines), names | {b"Sec-WebSocket-Accept: " + ACCEPT})
 
     def test_head_says_nothing_about_us(self) -> None:
         """Finding 13: no ``Server: AutobahnPython/...``."""

@@ -9,7 +9,6 @@ import json
 import math
 import re
 import secrets
-import string
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -33,6 +32,9 @@ SECURE_HEADERS: Final = {
 RETRY_AFTER_S: Final = {429: 5, 503: 5}
 
 _ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+# Every byte as a letter; the first few letters come a ninth more often than the others.
+_LETTERS: Final = bytes(ord("a") + byte % 26 for byte in range(256))
+
 _ID_KEY: Final = "_voiceingest_request_id"
 
 
@@ -113,4 +115,4 @@ def answer_error(
 def new_request_id() -> str:
     """A correlation id of our own."""
     # Letters only, 94 bits: a run of digits would be taken for a telephone number in the logs.
-    return "".join(secrets.choice(string.ascii_lowercase) for _ in range(20))
+    return secrets.token_bytes(20).translate(_LETTERS).decode()

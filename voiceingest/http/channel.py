@@ -8,6 +8,7 @@ without end, connections without number.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any, Final
 
 from twisted.internet.interfaces import IProtocol
@@ -112,8 +113,8 @@ class GuardedChannel(HTTPChannel):
         self.address = address
         return address, refusal
 
-    def hand_over(self, socket: IProtocol, request: bytes) -> None:
-        """Let ``socket`` have the connection: first ``request``, then whatever was read ahead."""
+    def hand_over(self, socket: IProtocol, begin: Callable[[], object]) -> None:
+        """Let ``socket`` have the connection, ``begin``, and let it have whatever was read ahead."""
         self._unanswered.discard(self)
         self.setTimeout(None)
         self._disarm()
@@ -124,7 +125,7 @@ class GuardedChannel(HTTPChannel):
         self._socket = socket
         read_ahead, self._dataBuffer = b"".join(self._dataBuffer), []
         socket.makeConnection(self.transport)
-        socket.dataReceived(request)
+        begin()
         self.dataReceived = socket.dataReceived  # type: ignore[method-assign]
         if read_ahead:
             socket.dataReceived(read_ahead)

@@ -1,12 +1,13 @@
 """From a request to a WebSocket: everything that can be refused is refused here, in HTTP.
 
-Autobahn is then given a request of our own making, with the five headers its handshake needs:
-what a caller wrote elsewhere in the head cannot reach a second parser.
+Autobahn is then given the key to answer and nothing else: what a caller wrote elsewhere in the head
+cannot reach a second parser.
 """
 
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import Any, Final, Protocol, cast
 
 from twisted.internet.defer import CancelledError
@@ -130,16 +131,6 @@ class UpgradeResource(Resource):
             lambda socket: self._transport.session(socket, claims, handshake),
         )
         key = request.requestHeaders.getRawHeaders(b"Sec-WebSocket-Key", [])[0]
-        head = [
-            b"GET %s HTTP/1.1" % self._transport.path.encode(),
-            b"Host: localhost",
-            b"Upgrade: websocket",
-            b"Connection: Upgrade",
-            b"Sec-WebSocket-Version: 13",
-            b"Sec-WebSocket-Key: " + key,
-        ]
-        if subprotocol is not None:
-            head.append(b"Sec-WebSocket-Protocol: " + subprotocol.encode())
         self._log.info(
             "connection opened",
             event="connection_opened",
@@ -148,7 +139,7 @@ class UpgradeResource(Resource):
             request_id=socket.request_id,
         )
         request.upgraded()
-        channel.hand_over(socket, b"\r\n".join(head) + b"\r\n\r\n")
+        channel.hand_over(socket, partial(socket.accept, key.decode("ascii")))
 
     def _refused(self, failure: Failure, request: SiteRequest) -> None:
         error = failure.value

@@ -11,6 +11,7 @@ from ..deadlines import Deadlines
 from ..interfaces import IClock
 from ..metrics import Metrics
 from .protocol import HardenedProtocol
+from .quiet import with_options
 from .session import ISocketSession, SocketRules
 
 
@@ -43,6 +44,7 @@ class HardenedFactory(WebSocketServerFactory):
             trustXForwardedFor=0,
             serveFlashSocketPolicy=False,
         )
+        self._connection = with_options(HardenedProtocol, self)
 
     def build(
         self,
@@ -52,7 +54,7 @@ class HardenedFactory(WebSocketServerFactory):
         session_for: Callable[[HardenedProtocol], ISocketSession],
     ) -> HardenedProtocol:
         """A connection for one accepted request."""
-        protocol = HardenedProtocol(self._rules, self._clock, self._deadlines, self._metrics)
+        protocol = self._connection(self._rules, self._clock, self._deadlines, self._metrics)
         protocol.factory = self
         protocol.address = address
         protocol.request_id = request_id

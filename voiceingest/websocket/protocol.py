@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from autobahn.twisted.websocket import WebSocketServerProtocol
 from twisted.internet.interfaces import IPushProducer
 from twisted.logger import Logger
 from zope.interface import implementer
@@ -22,20 +21,20 @@ from ..metrics import Metrics
 from ..stream import TokenBucket
 from .frames import FIN_BINARY, FIN_TEXT, server_frame, take_frames
 from .heartbeat import Beat, Heartbeat
+from .quiet import QuietProtocol
 from .session import GONE, ISocketSession, SocketRules
 
 _NEVER = float("inf")
 
 
 @implementer(IPushProducer)
-class HardenedProtocol(WebSocketServerProtocol):
+class HardenedProtocol(QuietProtocol):
     """A connection. What is declared without a value is set by the factory before it is connected."""
 
     session: ISocketSession
     address: str
     request_id: str
     subprotocol: str | None = None
-    transport: Any
     current_frame: Any  # Autobahn's, of the frame it is in the middle of
 
     _log = Logger()
@@ -250,9 +249,9 @@ class HardenedProtocol(WebSocketServerProtocol):
         except Exception:
             self._fail_session()
 
-    def onConnect(self, request: Any) -> tuple[str | None, dict[str, str]]:
-        """The resource has decided already; select the subprotocol. Autobahn's hook."""
-        return self.subprotocol, {"X-Request-Id": self.request_id}
+    def accept(self, key: str) -> None:
+        """Answer the request with this ``Sec-WebSocket-Key``, which the site has let in."""
+        self.shake_hands(key, self.subprotocol, {"X-Request-Id": self.request_id})
 
     def _wake_by(self, when: float) -> None:
         if when != _NEVER:
