@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 import tempfile
 import textwrap
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+from twisted.internet import error
+from twisted.internet.abstract import FileDescriptor
 from twisted.internet.asyncioreactor import AsyncioSelectorReactor
+from twisted.internet.endpoints import TCP4ClientEndpoint
+from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.task import deferLater
 from twisted.trial.unittest import SkipTest
 
 from voiceingest.reactor import VoiceReactor
@@ -140,6 +148,150 @@ class ReaderTests(SynchronousTestCase):
             """
         )
         self.assertEqual(done.stdout, "b'abc'\nFalse\n", done.stderr)
+
+
+class Pen(FileDescriptor):
+    """Writes to a socket when it is asked to, and does what the test says then."""
+
+    def __init__(self, reactor: Any, act: Callable[[], object] = lambda: None) -> None:
+        super().__init__(reactor)
+        self.near, self.far = socket.socketpair()
+        self.near.setblocking(False)
+        self.connected = 1
+        self.act = act
+        self.asked = 0
+        self.lost: list[Any] = []
+
+    def fileno(self) -> int:
+        return self.near.fileno()
+
+    def doWrite(self) -> Any:
+        self.asked += 1
+        self.act()
+        return super().doWrite()
+
+    def writeSomeData(self, data: bytes) -> int:
+        try:
+            return self.near.send(data)
+        except BlockingIOError:
+            return 0
+
+    def connectionLost(self, reason: Any) -> None:
+        self.lost.append(reason)
+        super().connectionLost(reason)
+
+    def close(self) -> None:
+        self.stopWriting()
+        self.near.close()
+        self.far.close()
+
+
+class WriterTests(TestCase):
+    """A socket is asked to take bytes, and the kernel only when it did not."""
+
+    def setUp(self) -> None:
+        from twisted.internet import reactor
+
+        self.reactor: Any = reactor
+        self.assertIsInstance(reactor, VoiceReactor)
+        self.watched: list[int] = []
+        loop = self.reactor._asyncioEventloop
+        watch = loop.add_writer
+
+        def noting(fd: int, *rest: Any) -> None:
+            self.watched.append(fd)
+            watch(fd, *rest)
+
+        self.patch(loop, "add_writer", noting)
+
+    def pen(self, act: Callable[[], object] = lambda: None) -> Pen:
+        pen = Pen(self.reactor, act)
+        self.addCleanup(pen.close)
+        return pen
+
+    async def turns(self, count: int = 3) -> None:
+        for _ in range(count):
+            await deferLater(self.reactor, 0)
+
+    async def test_what_is_taken_at_once_costs_the_kernel_one_call(self) -> None:
+        pen = self.pen()
+        for word in (b"one ", b"two ", b"three"):
+            pen.write(word)
+        self.assertEqual((pen.asked, pen in self.reactor.getWriters()), (0, True))
+        await self.turns()
+        self.assertEqual((pen.asked, pen in self.reactor.getWriters()), (1, False))
+        self.assertEqual(pen.far.recv(100), b"one two three")
+        self.assertEqual(self.watched, [])
+
+    async def test_what_is_not_taken_waits_for_the_kernel_and_keeps_its_order(self) -> None:
+        pen = self.pen()
+        said = b"".join(b"%07d " % number for number in range(500_000))
+        pen.write(said[:-8])
+        await self.turns()
+        self.assertEqual(self.watched, [pen.fileno()])
+        pen.write(said[-8:])
+        heard = bytearray()
+        while len(heard) < len(said):
+            pen.far.setblocking(False)
+            try:
+                heard += pen.far.recv(1 << 20)
+            except BlockingIOError:
+                await self.turns(1)
+        self.assertEqual(bytes(heard), said)
+        await self.turns()
+        self.assertNotIn(pen, self.reactor.getWriters())
+        self.assertEqual(self.watched, [pen.fileno()])
+
+    async def test_who_is_gone_by_what_another_did_is_not_asked(self) -> None:
+        second = self.pen()
+        first = self.pen(second.stopWriting)
+        first.write(b"1")
+        second.write(b"2")
+        await self.turns()
+        self.assertEqual((first.asked, second.asked, self.watched), (1, 0, []))
+
+    async def test_who_is_asked_may_write_more_and_bring_others(self) -> None:
+        other = self.pen()
+        pen = self.pen(lambda: pen.asked == 1 and (pen.write(b"b"), other.write(b"c")))
+        pen.write(b"a")
+        await self.turns()
+        self.assertEqual((pen.far.recv(9), other.far.recv(9), self.watched), (b"ab", b"c", []))
+
+    async def test_who_fails_is_lost_alone(self) -> None:
+        def fail() -> None:
+            raise OSError("no")
+
+        bad, good = self.pen(fail), self.pen()
+        bad.write(b"1")
+        good.write(b"2")
+        await self.turns()
+        self.assertEqual((len(bad.lost), good.far.recv(9)), (1, b"2"))
+        self.assertNotIn(bad, self.reactor.getWriters())
+        self.assertEqual(len(self.flushLoggedErrors(OSError)), 1)
+
+    async def test_a_connection_that_nobody_takes_is_refused(self) -> None:
+        """A connection that is being made waits for its socket as for one that takes bytes."""
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            port = taken.getsockname()[1]
+            endpoint = TCP4ClientEndpoint(self.reactor, "127.0.0.1", port, timeout=5)
+            with self.assertRaises(error.ConnectionRefusedError):
+                await endpoint.connect(Factory.forProtocol(Protocol))
+
+    def test_a_reactor_that_ends_lets_go_of_all(self) -> None:
+        done = run_python(
+            """
+            import socket
+            from voiceingest.reactor import install
+            install()
+            from twisted.internet import reactor
+            from tests.test_reactor import Pen
+            pen = Pen(reactor)
+            pen.write(b"1")
+            print(pen in reactor.removeAll(), pen in reactor.getWriters())
+            """
+        )
+        self.assertEqual(done.stdout, "True False\n", done.stderr)
 
 
 class InstallTests(SynchronousTestCase):
