@@ -11,12 +11,14 @@ from tests.support.case import SynchronousTestCase
 from voiceingest.audio import SAMPLE_RATES
 from voiceingest.errors import PeerError
 from voiceingest.wire.envelope import (
+    FRAME_END,
     FrameMessage,
     channel_name,
     decode_event,
     decode_frame,
     encode_event,
     encode_frame,
+    encode_halves,
     frame_parts,
 )
 
@@ -44,6 +46,7 @@ class FrameTests(SynchronousTestCase):
     ) -> None:
         parts = frame_parts(tenant_id, interaction_id, 8000, "pcm16")
         payload = encode_frame(parts, seq, timestamp_ms, audio)
+        self.assertEqual(b"".join(encode_halves(parts, seq, timestamp_ms, audio)) + FRAME_END, payload)
         fields = json.loads(payload)
         self.assertEqual(
             list(fields),

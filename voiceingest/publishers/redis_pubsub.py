@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..interfaces import IBusListener, StreamFacts
-from ..wire.envelope import FrameParts, channel_name, encode_frame, frame_parts
+from ..wire.envelope import FRAME_END, FrameParts, channel_name, encode_halves, frame_parts
 from ..wire.resp import publish_prefix
 from .redis_bus import RedisBus
 
@@ -62,8 +62,9 @@ class RedisPubSub(RedisBus):
         parts: list[bytes] = []
         for (frame_command, shared, event_command), seq, timestamp_ms, payload in batch:
             if seq:
-                frame = encode_frame(shared, seq, timestamp_ms, payload)
-                parts += (frame_command, b"%d\r\n" % len(frame), frame, b"\r\n")
+                head, audio = encode_halves(shared, seq, timestamp_ms, payload)
+                size = len(head) + len(audio) + len(FRAME_END)
+                parts += (frame_command, b"%d\r\n" % size, head, audio, FRAME_END, b"\r\n")
             else:
                 parts += (event_command, b"%d\r\n" % len(payload), payload, b"\r\n")
         return b"".join(parts)

@@ -24,7 +24,8 @@ class TokenBucket:
         if rate <= 0.0:
             return 0.0
         level = self._level + (now - self._updated) * rate
-        level = min(level, self._burst)
+        if level > self._burst:  # noqa: PLR1730 - twice on every frame, and min() is a call
+            level = self._burst
         self._updated = now
         self._level = level = level - amount
         return 0.0 if level >= 0.0 else -level / rate

@@ -55,7 +55,8 @@ class Ledger:
         """The fate of the frames ``first_seq..last_seq`` is known. Ranges may be empty, and out of order."""
         ahead = self._ahead
         if not ahead and first_seq == self.settled_seq + 1:
-            self.settled_seq = max(self.settled_seq, last_seq)
+            if last_seq >= first_seq:
+                self.settled_seq = last_seq
             return
         if first_seq > last_seq:
             return

@@ -85,16 +85,16 @@ class HardenedProtocol(QuietProtocol):
             self._dataReceived(data)  # what the adapter's dataReceived does after a log line
 
     def _take_frame(self, payload: bytes, is_binary: bool) -> bool:
-        self._count_frame()
+        if debt := self._frames.take(1, self._heart.heard_at):
+            self._owe(debt)
         self.onMessage(payload, is_binary)
         return bool(self.state == self.STATE_OPEN)
 
-    def _count_frame(self) -> None:
-        debt = self._frames.take(1, self._heart.heard_at)
+    def _owe(self, debt: float) -> None:
         if debt > RATE_DEBT_MAX_S:
             self.refuse(RateLimited())
             self._go_deaf()
-        elif debt > 0.0:
+        else:
             self.pause(debt)
 
     def _go_deaf(self) -> None:
@@ -111,7 +111,8 @@ class HardenedProtocol(QuietProtocol):
 
     def onFrameBegin(self) -> None:
         """Count what the straight line did not take: fragments, pings, text. Autobahn's hook."""
-        self._count_frame()
+        if debt := self._frames.take(1, self._heart.heard_at):
+            self._owe(debt)
         super().onFrameBegin()
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
