@@ -18,9 +18,10 @@ from unittest import mock
 from voiceingest import driver
 from voiceingest.limits import QUEUED_FRAME_OVERHEAD_BYTES
 from voiceingest.publishers import lane, redis_pubsub
+from voiceingest.websocket import HardenedProtocol
 
 from .support.case import SynchronousTestCase
-from .support.hot_line import HotLine, Names, calls, lines, memory
+from .support.hot_line import HotLine, Names, Socket, calls, lines, memory
 
 
 class Cost(NamedTuple):
@@ -54,6 +55,12 @@ TURN: Final = {"flush": Cost(16, 35), "confirm": Cost(27, 57)}
 # What is there at once at most of a frame, in sizes of the frame: cut and unmasked; in base64 and as
 # a command.
 COPIES: Final = {"read": 2.1, "flush": 2.8}
+
+# What a connection holds that has said nothing, and what a stream adds, without its frames; objects of ours
+# and of Autobahn, and not the socket, nor the channel it came by. 5.7 to 6.0 KB and 4.1 KB were measured.
+IDLE_BYTES: Final = 6400
+STARTED_BYTES: Final = 4600
+CONNECTIONS: Final = 100
 
 # Lines are told apart a little differently by different Pythons.
 LINES_ROOM: Final = 1.05
@@ -155,6 +162,28 @@ class HotLineTests(SynchronousTestCase):
         line, size = make("960 B")
         (_, few), (_, many) = (memory(line.read, *line.reads(count, size)) for count in (100, 400))
         self.assertLessEqual((many - few) / 300, size + QUEUED_FRAME_OVERHEAD_BYTES)
+
+    def test_an_idle_connection_and_its_stream(self) -> None:
+        line, _ = make("960 B")
+        callers = [Socket() for _ in range(2 * CONNECTIONS)]
+        names = [f"call-{number}" for number in range(2 * CONNECTIONS)]
+        protocols: list[HardenedProtocol] = []
+
+        def connect(some: list[Socket]) -> None:
+            protocols.extend(line.connect(caller) for caller in some)
+
+        def start(begin: int, end: int) -> None:
+            for protocol, name in zip(protocols[begin:end], names[begin:end], strict=True):
+                line.start(protocol, name)
+            line.flush()
+            line.confirm(end - begin)
+
+        connect(callers[:CONNECTIONS])
+        _, idle = memory(connect, callers[CONNECTIONS:])
+        start(0, CONNECTIONS)
+        _, started = memory(start, CONNECTIONS, 2 * CONNECTIONS)
+        self.assertLessEqual(idle / CONNECTIONS, IDLE_BYTES)
+        self.assertLessEqual(started / CONNECTIONS, STARTED_BYTES)
 
     def test_nothing_stays_of_what_was_confirmed(self) -> None:
         line, size = make("960 B")

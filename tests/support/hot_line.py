@@ -96,17 +96,28 @@ class HotLine:
             rules, self.delivery, Registry(self.reactor), cast("Any", None), deadlines, self.reactor,
             lambda: WALL, self.metrics, ResumeTokens(None, 0.0, lambda: WALL),
         )  # fmt: skip
-        factory = HardenedFactory(SocketRules(realtime_factor=_FAST), self.reactor, deadlines, self.metrics)
-        make = self._caller if dialect == "ingest" else self._call
-        self.protocol: HardenedProtocol = factory.build("192.0.2.1", "id-1", None, make)
+        self._sockets = HardenedFactory(
+            SocketRules(realtime_factor=_FAST), self.reactor, deadlines, self.metrics
+        )
         self.caller = Socket()
-        self.protocol.makeConnection(self.caller)
-        self.protocol.accept("dGhlIHNhbXBsZSBub25jZQ==")
-        for event in self._opening(dialect):
-            self.protocol.dataReceived(client_frame(FIN_TEXT, json.dumps(event).encode(), _MASK))
+        self.protocol = self.connect(self.caller)
+        self.start(self.protocol)
         self.flush()
         self.confirm(1)  # the event of the start
         assert self.protocol.state == self.protocol.STATE_OPEN
+
+    def connect(self, caller: Socket) -> HardenedProtocol:
+        """A connection that stands, and has said nothing yet."""
+        make = self._caller if self._dialect == "ingest" else self._call
+        protocol = self._sockets.build("192.0.2.1", "id-1", None, make)
+        protocol.makeConnection(caller)
+        protocol.accept("dGhlIHNhbXBsZSBub25jZQ==")
+        return protocol
+
+    def start(self, protocol: HardenedProtocol, name: str = "call-1") -> None:
+        """Begin the stream of a connection."""
+        for event in self._opening(self._dialect, name):
+            protocol.dataReceived(client_frame(FIN_TEXT, json.dumps(event).encode(), _MASK))
 
     # --- the stages
 
@@ -163,12 +174,12 @@ class HotLine:
         return VoicebotSession(socket, claims, Handshake("192.0.2.1"), board, lambda ticket: None)
 
     @staticmethod
-    def _opening(dialect: str) -> list[dict[str, Any]]:
+    def _opening(dialect: str, name: str) -> list[dict[str, Any]]:
         if dialect == "ingest":
-            names = {"interaction_id": "call-1", "tenant_id": "acme"}
+            names = {"interaction_id": name, "tenant_id": "acme"}
             return [{"event": "start", **names, "sample_rate": 24000, "encoding": "pcm16"}]
         form = {"encoding": "audio/x-raw", "sample_rate": "8000", "bit_rate": "16"}
-        start = {"stream_sid": "sid-1", "call_sid": "call-1", "account_sid": "acme", "media_format": form}
+        start = {"stream_sid": "sid-1", "call_sid": name, "account_sid": "acme", "media_format": form}
         return [
             {"event": "connected"},
             {"event": "start", "sequence_number": "1", "stream_sid": "sid-1", "start": start},
