@@ -31,27 +31,28 @@ LIBFAKETIME = (
     Path("/usr/lib/aarch64-linux-gnu/faketime/libfaketime.so.1"),
 )
 
-# The wall clock is set back by an hour while a timer of one second runs.
+# The wall clock is set back by an hour while a timer of one second runs; what has not fired long
+# before that hour is over has stalled.
 STEP_BACK = """
     import os, sys, time
     from {module} import {install}
     {install}()
     from twisted.internet import reactor
-    step = sys.argv[1]
-    began, wall = time.monotonic(), time.time()
+    step, patience_s = sys.argv[1], float(sys.argv[2])
+    wall = time.time()
     def set_back():
         with open(step, "w") as f:
             f.write("-3600")
     def fired(what):
-        print(what, round(time.monotonic() - began, 1), round(time.time() - wall))
+        print(what, round(time.time() - wall))
         reactor.stop()
     reactor.callLater(0.2, set_back)
     reactor.callLater(1.0, fired, "fired")
     import threading
     def stalled():
-        print("stalled", 3.0, round(time.time() - wall), flush=True)
+        print("stalled", round(time.time() - wall), flush=True)
         os._exit(3)
-    threading.Timer(3.0, stalled).start()
+    threading.Timer(patience_s, stalled).start()
     try:
         reactor.run()
     finally:
@@ -60,11 +61,13 @@ STEP_BACK = """
 """
 
 
-def run_python(code: str, *args: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def run_python(
+    code: str, *args: str, timeout_s: float = 60.0, **environment: str
+) -> subprocess.CompletedProcess[str]:
     """Run ``code`` in a process of its own."""
     return subprocess.run(
         [sys.executable, "-c", textwrap.dedent(code), *args],
-        capture_output=True, text=True, timeout=30, check=False,
+        capture_output=True, text=True, timeout=timeout_s, check=False,
         env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), **environment},
     )
 
@@ -73,7 +76,7 @@ class ClockTests(SynchronousTestCase):
     def test_the_clock_is_monotonic(self) -> None:
         self.assertIs(VoiceReactor.seconds, time.monotonic)
 
-    def _step_back(self, module: str, install: str) -> list[str]:
+    def _step_back(self, module: str, install: str, patience_s: float) -> list[str]:
         library = next((path for path in LIBFAKETIME if path.exists()), None)
         if library is None:
             raise SkipTest("libfaketime is not installed (apt-get install libfaketime)")
@@ -83,6 +86,8 @@ class ClockTests(SynchronousTestCase):
             done = run_python(
                 STEP_BACK.format(module=module, install=install),
                 str(step),
+                str(patience_s),
+                timeout_s=patience_s + 60.0,
                 LD_PRELOAD=str(library),
                 FAKETIME_TIMESTAMP_FILE=str(step),
                 FAKETIME_NO_CACHE="1",
@@ -92,14 +97,13 @@ class ClockTests(SynchronousTestCase):
         return done.stdout.split()
 
     def test_a_wall_clock_set_back_does_not_stall_timers(self) -> None:
-        what, after_s, wall_s = self._step_back("voiceingest.reactor", "install")
+        what, wall_s = self._step_back("voiceingest.reactor", "install", 60.0)
         self.assertEqual(what, "fired")
-        self.assertLess(float(after_s), 2.0)
         self.assertLess(int(wall_s), -3000, "the wall clock was not set back: the test proves nothing")
 
     def test_it_stalls_the_stock_reactor(self) -> None:
         """What the correction is for; when this fails Twisted has it and ours may go."""
-        what, _, _ = self._step_back("twisted.internet.asyncioreactor", "install")
+        what, _ = self._step_back("twisted.internet.asyncioreactor", "install", 2.0)
         self.assertEqual(what, "stalled")
 
 
