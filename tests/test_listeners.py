@@ -24,6 +24,7 @@ from voiceingest.places import Place
 from voiceingest.tls import Certificates, KeyPair
 
 from .support.case import TestCase
+from .support.daemon import free_port
 
 OWN = KeyPair(Path("/own.key"), Path("/own.crt"))
 BACKLOG = f"backlog={LISTEN_BACKLOG_COUNT}"
@@ -56,6 +57,11 @@ def stat_of(path: str) -> int:
     return Path(path).stat().st_mode if Path(path).exists() else 0
 
 
+def own_port() -> str:
+    """A port that nobody else is given when it is closed."""
+    return f"tcp:{free_port()}:interface=127.0.0.1"
+
+
 class ListenerTests(TestCase):
     def setUp(self) -> None:
         from twisted.internet import reactor
@@ -86,7 +92,7 @@ class ListenerTests(TestCase):
 
     async def test_several_ports(self) -> None:
         path = self.mktemp_path().name
-        listener = self.listener("tcp:0:interface=127.0.0.1", f"unix:{path}")
+        listener = self.listener(own_port(), f"unix:{path}")
         await listener.start()
         port = listener.addresses[0].port
         self.assertEqual(await self.greeted_at(self.client(f"tcp:127.0.0.1:{port}")), b"hello")
@@ -124,10 +130,7 @@ class ListenerTests(TestCase):
     async def test_a_busy_port_fails_with_one_line_and_closes_the_others(self) -> None:
         with socket.create_server(("127.0.0.1", 0)) as busy:
             taken = busy.getsockname()[1]
-            free = self.listener("tcp:0:interface=127.0.0.1")
-            await free.start()
-            port = free.addresses[0].port
-            await free.stop()
+            port = free_port()
             listener = self.listener(f"tcp:{port}:interface=127.0.0.1", f"tcp:{taken}:interface=127.0.0.1")
             with self.assertRaises(PortUnavailable) as refused:
                 await listener.start()
@@ -187,7 +190,7 @@ class ListenerTests(TestCase):
 
     async def test_ports_are_closed_late_where_that_is_asked_for(self) -> None:
         clock = Clock()
-        listener = self.listener("tcp:0:interface=127.0.0.1", late=LateClose(clock, 1.0))
+        listener = self.listener(own_port(), late=LateClose(clock, 1.0))
         await listener.start()
         where = f"tcp:127.0.0.1:{listener.addresses[0].port}"
         stopped = listener.stop()
@@ -199,7 +202,7 @@ class ListenerTests(TestCase):
             await self.greeted_at(self.client(where))
 
     async def test_a_stop_that_is_cut_short_closes_at_once(self) -> None:
-        listener = self.listener("tcp:0:interface=127.0.0.1", late=LateClose(Clock(), 1.0))
+        listener = self.listener(own_port(), late=LateClose(Clock(), 1.0))
         await listener.start()
         where = f"tcp:127.0.0.1:{listener.addresses[0].port}"
         stopped = listener.stop()

@@ -9,11 +9,11 @@ from unittest.mock import patch
 import trustme
 from twisted.internet import ssl
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.protocol import Factory
 from twisted.internet.task import Clock, deferLater
 from twisted.web.client import BrowserLikePolicyForHTTPS
 
 from tests.support.case import SynchronousTestCase, TestCase
+from tests.support.daemon import free_port
 from tests.support.far_service import Asked, FarService
 from voiceingest import outward
 from voiceingest.call_interfaces import IHttpAnswer
@@ -292,10 +292,7 @@ class BadServiceTests(OutwardCase):
         await service.connections[0].gone
 
     async def test_nobody_listens_and_nowhere(self) -> None:
-        port: Any = self.reactor.listenTCP(0, Factory(), interface="127.0.0.1")
-        number = port.getHost().port
-        await port.stopListening()
-        nobody = f"http://127.0.0.1:{number}/"
+        nobody = f"http://127.0.0.1:{free_port()}/"
         for url in (nobody, "http://nowhere.invalid/", "ftp://127.0.0.1/", "http://127.0.0.1/\n"):
             self.assertIn("could not be reached", await self.refused(url))
 

@@ -18,6 +18,7 @@ from twisted.python.failure import Failure
 from twisted.web.client import BrowserLikePolicyForHTTPS
 
 from tests.support.case import TestCase
+from tests.support.daemon import free_port
 from tests.support.tokens import Issuer
 from voiceingest.auth import JwtAuthenticator, make_authenticator
 from voiceingest.auth.jwks_http import FetchFailed, JwksEndpoint
@@ -242,9 +243,7 @@ class BadEndpointTests(EndpointCase):
             await issuing.closed
 
     async def test_nobody_listens(self) -> None:
-        port: Any = self.reactor.listenTCP(0, Factory(), interface="127.0.0.1")
-        self.port = port.getHost().port
-        await port.stopListening()
+        self.port = free_port()
         error = await self.failed(self.endpoint())
         self.assertEqual((error.result, error.detail), ("connect", "ConnectionRefusedError"))
 
