@@ -63,6 +63,12 @@ class OutwardCase(TestCase):
             await deferLater(self.reactor, 0.005, lambda: None)
 
 
+    async def cut(self, service: FarService) -> None:
+        """Its one connection is gone; who is given up so soon may not have been heard at all."""
+        await self.until(lambda: bool(service.connections))
+        await service.connections[0].gone
+
+
 class GoodServiceTests(OutwardCase):
     async def test_what_is_sent_and_what_comes_back(self) -> None:
         service = FarService(self, echo)
@@ -204,11 +210,14 @@ class BadServiceTests(OutwardCase):
             service = FarService(self, answer)
             message = await self.refused(service.url(), SHORT_S)
             self.assertTrue("silent" in message or "HTTP" in message, message)
-            await service.asked[0].gone
+            await self.cut(service)
 
     async def test_an_answer_nobody_takes_is_cut(self) -> None:
         service = FarService(self, lambda asked: (asked.head(), asked.chunk(b"x")))
-        answer = await self.ask(service.url(), timeout_s=1.0)
+        answer: Any = await self.ask(service.url())
+        # As if that time had passed: to wait for a short one would be to race with the answer.
+        answer._exchange._heard_at -= LONG_S
+        answer._exchange._timer.reset(0)
         await service.asked[0].gone
         with self.assertRaises(UpstreamFailed):
             await answer.read(10)
@@ -289,7 +298,7 @@ class BadServiceTests(OutwardCase):
         service = FarService(self, nothing)
         url = service.url().replace("http://127.0.0.1", "https://localhost")
         self.assertIn("silent", await self.refused(url, SHORT_S))
-        await service.connections[0].gone
+        await self.cut(service)
 
     async def test_nobody_listens_and_nowhere(self) -> None:
         nobody = f"http://127.0.0.1:{free_port()}/"
