@@ -7,7 +7,6 @@ made of tones, so the test knows to the sample what the caller has heard.
 from __future__ import annotations
 
 import asyncio
-import json
 import math
 from array import array
 from typing import Any, Final
@@ -165,7 +164,8 @@ class ConversationTests(VoicebotCase):
         await self.pieces(caller, voice(2.0))
         await as_future(llm.next())
         await caller.until(lambda: self.padded("Hello.") in caller.heard(), "an answer after all")
-        frames = [json.dumps(seq) for seq, _ in consumer.frames("call-1")]
-        self.assertEqual(len(frames), 40)
+        # Two ways out of the daemon: what is heard may be ahead of what is on the bus.
+        await self.published(consumer, "call-1", 40)
+        self.assertEqual([seq for seq, _ in consumer.frames("call-1")], [*range(1, 41)])
         caller.hang_up()
         self.assertEqual(await caller.closed(), 1000)

@@ -189,7 +189,11 @@ class AwayTests(TranscribingCase):
         await self.speak_until(caller, lambda: self.finals(consumer), "the first final")
         await self.speak(caller, 0.2)
         self.deepgram.close_all(1011, "NET-0000")
-        await self.speak(caller, 1.5)
+        # It has to stand, and to have been spoken to, before it can be lost.
+        await self.speak_until(
+            caller, lambda: any(one.audio for one in self.deepgram.granted[1:]), "the second connection"
+        )
+        await self.speak(caller, 0.5)
         self.deepgram.drop_all()
         await self.speak_until(caller, lambda: len(self.deepgram.granted) == 3, "the third connection")
         await self.speak(caller, 1.0)
