@@ -51,8 +51,8 @@ class PublishedClientTests(TestCase):
         self.assertEqual([final[2:] for final in finals], [("1..50", False), ("51..60", True)])
         self.assertEqual([round(final[0] + final[1], 6) for final in finals], [1.0, 1.2])
         self.assertIsInstance(said[-1], ListenV1Metadata)
-        self.assertEqual(deepgram.sessions[0].texts, ["KeepAlive", "Finalize", "CloseStream"])
-        self.assertEqual(deepgram.sessions[0].violations, [])
+        session = await deepgram.session()
+        self.assertEqual((session.texts, session.violations), (["KeepAlive", "Finalize", "CloseStream"], []))
 
     @asynchronous
     async def test_refusals(self) -> None:
