@@ -19,8 +19,10 @@ RATE: Final = 8000
 FRAME_MS: Final = 100
 SAMPLE_BYTES: Final = 2
 
-# The last chunk of an echo is sent when the caller has been silent for a moment.
+# The last chunk of an echo is sent when the caller has been silent for a moment; on a machine that
+# was busy all of it comes later by as much.
 LINGER_S: Final = 0.8
+PATIENCE_S: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,7 @@ async def call(reactor: Any, interrupt: Interrupt, stage: Stage, recording: Reco
         FRAME_MS / 1000,
         LINGER_S,
         bytes,
+        PATIENCE_S,
     )
     dialling = Dialling(stage.call_url, authorization=f"Bearer {stage.call_token}", trust=stage.trust)
     leg = Leg(call_id, f"stream-{os.urandom(4).hex()}", sample_rate=RATE)

@@ -91,6 +91,27 @@ class SpeakingTests(ConversationCase):
         self.assertEqual((report.sent_chunks, report.sent_samples, report.began), (8, 6400, True))
         self.assertAlmostEqual(report.seconds, 0.8, 2)
 
+    def test_an_echo_that_is_late_is_waited_for_and_not_for_ever(self) -> None:
+        self.begin(patience_s=0.5)
+        self.pass_(0.85)
+        self.assertFalse(self.conversation.ended)
+        self.hear(SPEECH)
+        self.pass_(0.1)
+        self.assertTrue(self.conversation.ended)
+        self.assertEqual(self.report.identical, len(SPEECH) // 2)
+        self.begin(patience_s=0.5)
+        self.hear(SPEECH[:-2])
+        self.pass_(1.2)
+        self.assertFalse(self.conversation.ended)
+        self.pass_(0.15)
+        self.assertTrue(self.conversation.ended)
+
+    def test_an_echo_that_is_another_one_is_not_waited_for(self) -> None:
+        self.begin(patience_s=0.5)
+        self.hear(b"\1" + SPEECH[1:])
+        self.pass_(0.85)
+        self.assertTrue(self.conversation.ended)
+
     def test_a_late_timer_delays_one_chunk_and_not_all(self) -> None:
         self.begin()
         self.clock.advance(0.26)

@@ -31,8 +31,9 @@ _ROUNDING_S: Final = 1e-6
 class Script:
     """What every caller of a run does. ``decode`` makes PCM16 of what is on the wire.
 
-    ``linger_s`` is how long the line stays open and silent after the speech, ``barge_in_s`` how long
-    the bot is listened to before it is interrupted, ``digits`` are keys with their seconds.
+    ``linger_s`` is how long the line stays open and silent after the speech, ``patience_s`` how much
+    longer where an echo is not whole yet, ``barge_in_s`` how long the bot is listened to before it is
+    interrupted, ``digits`` are keys with their seconds.
     """
 
     source: Source
@@ -40,6 +41,7 @@ class Script:
     frame_s: float
     linger_s: float
     decode: Callable[[bytes], bytes]
+    patience_s: float = 0.0
     barge_in_s: float | None = None
     digits: tuple[tuple[float, str], ...] = ()
     record: bool = False
@@ -154,7 +156,7 @@ class Conversation:
     def _speak(self, now_s: float) -> None:
         if self.ended:
             return
-        script, report, size = self._script, self._report, self._script.frame_bytes
+        report, size = self._report, self._script.frame_bytes
         report.late.observe(self._pace.late_s(self._index, now_s))
         audio = self._voice.read(self._index * size, size)
         if self._line.send_text(self._outgoing.media(audio)):
@@ -167,16 +169,23 @@ class Conversation:
         self._index += 1
         if self._voice.began_at is None:
             self._consider_barging_in(now_s)
-        ends_at = self._voice.ends_at
-        bytes_per_s = self._leg.sample_rate * self._leg.sample_bytes
-        if ends_at is None:
-            finished = self._index * script.frame_s + _ROUNDING_S >= BARGE_WAIT_S
-        else:
-            finished = self._index * size >= ends_at + round(script.linger_s * bytes_per_s)
-        if finished:
+        if self._is_finished():
             self.hang_up(now_s)
         else:
             self._wheel.at(self._pace.due_s(self._index), self._speak)
+
+    def _is_finished(self) -> bool:
+        """Whether nothing more is to be said or waited for."""
+        script, ends_at = self._script, self._voice.ends_at
+        if ends_at is None:
+            return self._index * script.frame_s + _ROUNDING_S >= BARGE_WAIT_S
+        sample_bytes = self._leg.sample_bytes
+        silent_s = (self._index * script.frame_bytes - ends_at) / (self._leg.sample_rate * sample_bytes)
+        if silent_s + _ROUNDING_S < script.linger_s:
+            return False
+        # An echo that is another one does not become whole.
+        is_whole = self._echo.identical * sample_bytes >= ends_at or self._echo.differs_at is not None
+        return is_whole or silent_s + _ROUNDING_S >= script.linger_s + script.patience_s
 
     def _consider_barging_in(self, now_s: float) -> None:
         script, player = self._script, self._player
