@@ -131,7 +131,9 @@ class Caller:
             self._wire = wire
             wire.send(handshake(Authorization=f"Bearer {self._line.token}"))
             try:
-                if await asyncio.wait_for(asyncio.shield(wire.settled), _ANSWER_S):
+                began = await asyncio.wait_for(asyncio.shield(wire.settled), _ANSWER_S)
+                # It may have broken again since, and whoever saw that has left the dialling to us.
+                if began and (self._wire is wire or not self._line.resumes):
                     return
             except TimeoutError:
                 wire.transport.abort()
