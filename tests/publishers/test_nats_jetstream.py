@@ -167,8 +167,7 @@ class JetStreamTests(TestCase):
     async def come_up(self) -> None:
         """Let the bus connect once more."""
         self.clock.advance(3.0)
-        await pause(0.01)
-        self.assertEqual(self.listener.heard[-1], "up")
+        await until(lambda: self.listener.is_up, "the connection")
 
     async def test_what_is_about_the_server_cuts_the_connection_and_keeps_the_message(self) -> None:
         for reason, answer, headers in (

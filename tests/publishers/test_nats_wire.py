@@ -73,7 +73,7 @@ class WireTests(TestCase):
             wire, _, far_end = await self.connected()
             far_end.setblocking(False)
             loop = asyncio.get_running_loop()
-            flood = loop.create_task(loop.sock_sendall(far_end, bytes(8 * 1024 * 1024)))
+            flood = loop.create_task(loop.sock_sendall(far_end, bytes(64 * 1024 * 1024)))
             with self.assertRaises(ConnectionResetError):
                 await wire.readline()
             # The rest stays where it is: in the socket.
@@ -141,6 +141,21 @@ class WireTests(TestCase):
                 await wire.connect_tls(HOST, ssl.create_default_context(), 0, 5)
             wire.abort()
             await wire.wait_closed()
+
+        return self.run_in_loop(scene)
+
+    def test_what_is_cut_or_lost_is_not_encrypted_any_more(self) -> Any:
+        """Nor is anything waited for: an attempt that is given up is over at once."""
+
+        async def scene() -> None:
+            for wait in (False, True):
+                wire, _, _far_end = await self.connected()
+                wire.abort()
+                if wait:
+                    await wire.wait_closed()
+                with self.assertRaises(ConnectionResetError):
+                    await wire.connect_tls(HOST, ssl.create_default_context(), 0, 5)
+                await wire.wait_closed()
 
         return self.run_in_loop(scene)
 

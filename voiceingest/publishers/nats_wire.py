@@ -43,13 +43,14 @@ class NatsWire(Transport, asyncio.Protocol):
         self._may_write = not must_encrypt
         self._transport: Any = None
         self._unread = bytearray()
-        self._is_lost = False
+        self._is_lost = self._is_cut = False
         self._reader: asyncio.Future[None] | None = None
         self._drained: asyncio.Future[None] | None = None
         self._gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def abort(self) -> None:
-        """Cut at once; what is buffered is thrown away."""
+        """Cut at once; what is buffered is thrown away, and nothing more is begun."""
+        self._is_cut = True
         if self._transport is not None:
             self._transport.abort()
 
@@ -97,7 +98,13 @@ class NatsWire(Transport, asyncio.Protocol):
     async def connect_tls(
         self, uri: str | ParseResult, ssl_context: ssl.SSLContext, buffer_size: int, connect_timeout: int
     ) -> None:
-        """Encrypt what is connected; the certificate must carry the name of ``uri``."""
+        """Encrypt what is connected; the certificate must carry the name of ``uri``.
+
+        Raises: ``NotEncrypted``, ``ConnectionResetError`` where nothing is connected any more.
+        """
+        if self._is_cut or self._is_lost:
+            # asyncio would wait for the handshake of a connection that is gone until that is too late.
+            raise ConnectionResetError
         if self._unread:
             # Said in clear after the INFO: it must not be taken for something said under TLS.
             raise NotEncrypted
