@@ -23,8 +23,6 @@ STALL_S = 1.0
 
 
 class PipelineCase(TestCase):
-    timeout = 30
-
     def setUp(self) -> None:
         from twisted.internet import reactor
 

@@ -228,6 +228,9 @@ class RollingRestartTests(IngestCase):
             "DRAIN_DEADLINE_S": str(_DRAIN_DEADLINE_S),
             "DRAIN_LISTEN_S": str(_LISTEN_S),
             "ACK_INTERVAL": "5",
+            # A busy machine must look neither like a bus that is dead nor like one that falls behind.
+            "PUBLISH_REPLY_TIMEOUT_S": "20",
+            "BUFFER_DURATION_MS": "30000",
         }
         daemon = Daemon(self, settings)
         daemon.port = self.port
