@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
@@ -310,11 +311,12 @@ class SystemdTests(TwistdCase):
         self.environ["WATCHDOG_USEC"] = "1000000"
         daemon = self.twistd(*self.port_flag)
         self.assertIn("READY=1", self.told_beside_watchdog())
-        began = time.monotonic()
+        times = []
         for _ in range(6):
             self.assertEqual(self.told(), ["WATCHDOG=1"])
-        # At half time it takes three seconds, and a watchdog that was told too late would bite.
-        self.assertLess(time.monotonic() - began, 6.0)
+            times.append(time.monotonic())
+        # Half a second apart; on a busy machine some are further apart, and never all.
+        self.assertLess(min(later - earlier for earlier, later in pairwise(times)), 0.75)
         daemon.process.send_signal(signal.SIGSTOP)
         self.notify.settimeout(1.5)
         with self.assertRaises(TimeoutError):
