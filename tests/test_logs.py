@@ -111,6 +111,23 @@ class Lines(Case):
             },
         )
 
+    def test_the_time_of_an_event(self) -> None:
+        """To the millisecond, across seconds and years; where it says none, that of the clock."""
+        times: dict[object, str] = {
+            0.0: "1970-01-01T00:00:00.000Z",
+            NOON + 0.7499: "2026-11-20T12:00:00.999Z",
+            NOON + 0.75: "2026-11-20T12:00:01.000Z",
+            NOON + 0.009: "2026-11-20T12:00:00.259Z",
+            -0.5: "1969-12-31T23:59:59.500Z",
+            253_402_300_799.5: "9999-12-31T23:59:59.500Z",
+            float("nan"): "2026-11-20T12:00:00.250Z",
+            1e300: "2026-11-20T12:00:00.250Z",
+            "soon": "2026-11-20T12:00:00.250Z",
+        }
+        for when in times:
+            self.observer({"log_namespace": "voiceingest.part", "log_time": when})
+        self.assertEqual([line["time"] for line in self.stream.lines()], list(times.values()))
+
     def test_of_a_library_only_the_message(self) -> None:
         self.library.info("serving {what}", what="things", secret_thing="canary")
         line = self.line()

@@ -14,6 +14,7 @@ import re
 import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Final, Protocol
 
 from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent
@@ -41,6 +42,13 @@ _RESERVED: Final = frozenset(
 )
 # Keys of twisted.python.log events that say what the fields above say already.
 _LEGACY: Final = frozenset({"system", "isError", "failure", "why", "printed", "format"})
+
+# Twisted's levels compare by a function of their own; two lines are written for each connection.
+_RANKS: Final = {level: rank for rank, level in enumerate(LogLevel.iterconstants())}
+_INFO: Final = _RANKS[LogLevel.info]
+
+# ``json.dumps`` with an option makes an encoder for each call.
+_encode: Final = json.JSONEncoder(allow_nan=False).encode
 
 _STDLIB_LEVELS: Final = (
     (logging.CRITICAL, LogLevel.critical),
@@ -88,13 +96,16 @@ class JsonLog:
 
     def set_level(self, level: str) -> None:
         """Log ``level`` and above from now on. Raises: ``InvalidLogLevelError``."""
-        self._level = LogLevel.levelWithName(level)
+        self._least = _RANKS[LogLevel.levelWithName(level)]
 
     def __call__(self, event: LogEvent) -> None:
         """Write one event (twisted.logger's observer interface)."""
         level = event.get("log_level") or LogLevel.info
+        rank = _RANKS[level]
+        if rank < self._least:
+            return
         own = _is_own(event)
-        if level < self._level or (level < LogLevel.info and not own):
+        if rank < _INFO and not own:
             return
         try:
             line = _to_line(self._fields(event, level.name, own))
@@ -195,15 +206,22 @@ def _is_own(event: LogEvent) -> bool:
 
 def _to_line(fields: dict[str, object]) -> str:
     # JSON escapes every control character but DEL.
-    return json.dumps(fields, allow_nan=False).replace("\x7f", "\\u007f") + "\n"
+    return _encode(fields).replace("\x7f", "\\u007f") + "\n"
 
 
 def _rfc3339(seconds: object, wall_clock: Callable[[], float]) -> str:
     try:
-        when = datetime.fromtimestamp(float(seconds), UTC)  # type: ignore[arg-type]  # checked by trying
+        when = float(seconds)  # type: ignore[arg-type]  # checked by trying
+        second = _second(math.floor(when))
     except (TypeError, ValueError, OverflowError, OSError):
-        when = datetime.fromtimestamp(wall_clock(), UTC)
-    return when.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        when = wall_clock()
+        second = _second(math.floor(when))
+    return f"{second}.{min(round(when % 1.0 * 1e6), 999_999) // 1000:03d}Z"
+
+
+@lru_cache(maxsize=4)
+def _second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat()[:19]
 
 
 def _message(event: LogEvent) -> str:
@@ -221,9 +239,15 @@ def _message(event: LogEvent) -> str:
 
 
 def _own_fields(event: LogEvent) -> Iterator[tuple[str, object]]:
-    names = [name for name in event if not name.startswith("log_") and _FIELD.fullmatch(name)]
-    for name in [name for name in names if name not in _RESERVED | _LEGACY][:FIELDS_MAX_COUNT]:
+    for name in [name for name in event if _is_field(name)][:FIELDS_MAX_COUNT]:
         yield name, _scalar(name, event[name])
+
+
+# Names are written in our own calls: there are not many.
+@lru_cache(maxsize=512)
+def _is_field(name: str) -> bool:
+    is_ours = name.startswith("log_") or name in _RESERVED or name in _LEGACY
+    return not is_ours and _FIELD.fullmatch(name) is not None
 
 
 def _scalar(name: str, value: object) -> object:
@@ -246,6 +270,8 @@ def _failure_fields(failure: Failure) -> Iterator[tuple[str, object]]:
 
 def _raw(value: object) -> str:
     """Return a text; of bytes only how many, since they may be audio."""
+    if type(value) is str:
+        return value
     if isinstance(value, bytes | bytearray | memoryview):
         return f"<{len(value)} bytes>"
     if isinstance(value, int) and value.bit_length() > _INTEGER_MAX_BITS:

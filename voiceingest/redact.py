@@ -8,6 +8,7 @@ Peers choose some of these texts, so every pattern is linear: nothing before a m
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Final
 
 MASK: Final = "[redacted]"
@@ -81,6 +82,7 @@ def redact_id(text: str) -> str:
     return _NUMBER_ALONE.sub("[number]", text)
 
 
+@lru_cache(maxsize=512)
 def is_secret_name(name: str) -> bool:
     """Whether a field called ``name`` holds what must not be shown, whatever it looks like."""
     return _SECRET_NAME.search(name) is not None

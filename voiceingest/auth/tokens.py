@@ -1,6 +1,7 @@
 """Verification of one bearer token: a JSON Web Token in compact form (RFC 7519, RFC 7515).
 
-Pure: keys, rules and the wall clock are arguments, nothing is fetched, nothing is remembered.
+Pure: keys, rules and the wall clock are arguments, nothing is fetched; all that is remembered is how a
+few headers read.
 The order is that of RFC 8725: size, form, header, key, signature, and only then the claims.
 The header's ``jku``, ``x5u``, ``jwk`` and ``x5c`` are never looked at.
 
@@ -17,6 +18,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 from jwt.algorithms import get_default_algorithms
@@ -87,13 +89,19 @@ def verify(token: str, keys: KeySet, rules: Rules, now: float) -> Claims:
     if not _COMPACT.fullmatch(token):
         raise refusal("malformed")
     head, payload, seal = token.split(".")
-    header = _members(head, "bad_header")
+    header = _header(head)
     algorithm = _algorithm(header, rules)
     public = keys.choose(header.get("kid"), algorithm)
     signed = token[: len(head) + 1 + len(payload)].encode("ascii")
     if not _VERIFIERS[algorithm].verify(signed, public, _unpacked(seal)):
         raise refusal("bad_signature")
     return _claims(_members(payload, "bad_payload"), rules, now)
+
+
+@lru_cache(maxsize=16)
+def _header(head: str) -> Mapping[str, Any]:
+    """The header of a token. All tokens of one key have the same, and nothing in it is secret."""
+    return _members(head, "bad_header")
 
 
 def _algorithm(header: Mapping[str, Any], rules: Rules) -> str:

@@ -124,6 +124,10 @@ class LabelledHistogram:
 
     def observe(self, value: float, labels: Sequence[object], count: int = 1) -> None:
         """Take ``count`` observations of ``value`` under ``labels``."""
+        known = self._histograms.get(tuple(labels))  # type: ignore[arg-type]  # then it is one of ours
+        if known is not None:
+            known.observe(value, count)
+            return
         folded = self._known.fold(tuple(labels))
         key = folded if isinstance(folded, tuple) else (str(folded),)
         if key not in self._histograms:
