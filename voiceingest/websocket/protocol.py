@@ -252,7 +252,7 @@ class HardenedProtocol(QuietProtocol):
 
     def accept(self, key: str) -> None:
         """Answer the request with this ``Sec-WebSocket-Key``, which the site has let in."""
-        self.shake_hands(key, self.subprotocol, {"X-Request-Id": self.request_id})
+        self.shake_hands(key, self.subprotocol, f"X-Request-Id: {self.request_id}\r\n")
 
     def _wake_by(self, when: float) -> None:
         if when != _NEVER:
