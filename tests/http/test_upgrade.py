@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 from collections.abc import Callable
 from typing import cast
 
@@ -11,12 +12,13 @@ from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.error import ConnectionDone
 from twisted.internet.task import Clock
+from twisted.logger import LogEvent, globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.http.test_channel import Transport
 from tests.support.sockets import BINARY, frame, handshake, server_frames, split_head
-from tests.websocket.test_protocol import Session
+from tests.websocket.test_protocol import KEY, Session
 from voiceingest.auth.admission import BearerAdmission
 from voiceingest.auth.tickets import Tickets
 from voiceingest.config import Settings
@@ -299,3 +301,100 @@ class BehindAProxy(Upgrade):
         """Nobody chooses whose share he takes."""
         results = [self._status(f"203.0.113.{i}", "192.0.2.9") for i in range(4)]
         self.assertEqual([status for status, _ in results], [101, 101, 101, 429])
+
+
+# Of a line in the log.
+FIELDS = (
+    "log_level", "log_format", "event", "code", "reason", "address", "transport", "request_id",
+    "method", "route", "status", "duration_ms",
+)  # fmt: skip
+
+
+class BothWays(Upgrade):
+    """A head that comes whole is read at once, one in pieces by ``twisted.web``: nobody can tell which."""
+
+    def told(self, request: bytes, host: str, *, whole: bool) -> tuple[object, bool]:
+        """All that is seen of a connection, outside and inside; and whether ``twisted.web`` was asked."""
+        self.build(trusted_proxies=["10.0.0.0/8"])
+        events: list[tuple[object, ...]] = []
+
+        def note(event: LogEvent) -> None:
+            events.append(tuple(event.get(name) for name in FIELDS))
+
+        globalLogPublisher.addObserver(note)
+        self.addCleanup(globalLogPublisher.removeObserver, note)
+        parsed: list[bytes] = []
+        channel, transport = self.connect(host)
+        read_line = channel.lineReceived
+
+        def line_received(line: bytes) -> None:
+            parsed.append(line)
+            read_line(line)
+
+        channel.lineReceived = line_received  # type: ignore[method-assign]
+        for piece in [request] if whole else [request[:1], request[1:]]:
+            channel.dataReceived(piece)
+        waits = [len(self.transports.asked), self.site.unanswered]
+        for asked in self.transports.asked:
+            asked.callback(CLAIMS)
+        open_at = (channel.address, self.gate.total, dict(self.gate._by_address), self.site.unanswered)
+        channel.connectionLost(Failure(ConnectionDone()))
+        globalLogPublisher.removeObserver(note)
+        failures = [failure.type for failure in self.flushLoggedErrors()]
+        metrics = self.metrics
+        answered = [(labels, histogram.count) for labels, histogram in metrics.http_duration.series()]
+        counted = [dict(metrics.auth_attempts), dict(metrics.connections_refused), dict(metrics.errors)]
+        heard = [session.heard for session in self.transports.sessions]
+        left = [self.gate.total, len(self.clock.getDelayedCalls()), self.site.unanswered]
+        seen = (transport.value(), transport.disconnecting, waits, open_at, events, failures)
+        return (*seen, answered, counted, heard, left, self.transports.cancelled), bool(parsed)
+
+    def test_the_same_in_every_way(self) -> None:
+        good = {"Authorization": GOOD, "X_Request_Id": "id-1", "Sec_WebSocket_Key": KEY}
+        plain = handshake(**good)
+
+        def token(word: str, path: str = "/v1/ingest", **more: str) -> bytes:
+            return handshake(path, **{**good, "Authorization": word, **more})
+
+        stranger, proxy = "192.0.2.1", "10.0.0.1"
+        at_once = {
+            "plain": (plain, stranger),
+            "with a frame behind it": (plain + frame(BINARY, b"ab")[:2] + b"\0\0\0\0ab", stranger),
+            "with a query": (handshake("/v1/ingest?call_id=a%20b&call_id=&x", **good), stranger),
+            "in capitals": (plain.replace(b"Connection: U", b"CONNECTION:keep-alive ,\tu"), stranger),
+            "a subprotocol": (handshake(Sec_WebSocket_Protocol="voice.v1 , x", **good), stranger),
+            "a page of ours": (handshake(Origin="https://app.example.com", **good), stranger),
+            "behind a proxy": (handshake(X_Forwarded_For="203.0.113.7", **good), proxy),
+            "as if behind a proxy": (handshake(X_Forwarded_For="203.0.113.7", **good), stranger),
+        }
+        by_twisted = {
+            "a bad token": (token("Bearer bad.token.x"), stranger),
+            "no token": (token(""), stranger),
+            "an unknown ticket": (token("", "/v1/ingest?ticket=abc"), stranger),
+            "no keys": (token("Bearer nokeys.token.x"), stranger),
+            "a key to be fetched": (token("Bearer later.token.x") + b"\x82\x81\0\0\0\0a", stranger),
+            "a failure of ours": (token("Bearer broken.token.x"), stranger),
+            "bad behind a proxy": (token("Basic x", X_Forwarded_For="203.0.113.7"), proxy),
+            "another page": (handshake(Origin="https://evil.example.com", **good), stranger),
+            "no upgrade": (handshake(**good, Upgrade="h2c"), stranger),
+            "a short key": (handshake(**{**good, "Sec_WebSocket_Key": "abc"}), stranger),
+            "another path": (handshake("/v1/other", **good), stranger),
+            "two tokens": (plain.replace(b"Host:", b"Authorization: Bearer a.b.c\r\nHost:"), stranger),
+            "a body": (plain.replace(b"Host:", b"Content-Length: 2\r\nHost:") + b"ab", stranger),
+            "POST": (plain.replace(b"GET", b"POST"), stranger),
+        }
+        self.patch(time, "time", lambda: 1_700_000_000.0)  # the Date of refusals
+        for name, (request, host) in {**at_once, **by_twisted}.items():
+            whole, asked = self.told(request, host, whole=True)
+            in_pieces, asked_too = self.told(request, host, whole=False)
+            self.assertEqual(whole, in_pieces, name)
+            self.assertEqual((asked, asked_too), (name in by_twisted, True), name)
+
+    def test_a_ticket_is_redeemed_once(self) -> None:
+        """Also where a second look is needed, because what it opens then fails."""
+        path = f"/v1/ingest?ticket={self.tickets.mint(CLAIMS)}"
+        self.patch(self.transports, "session", lambda *_: 1 // 0)
+        self.assertEqual(self.ask(handshake(path))[0], 500)
+        self.assertEqual(self.metrics.auth_attempts["success"], 1)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        self.assertEqual(self.ask(handshake(path))[0], 401)

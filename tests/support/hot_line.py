@@ -96,7 +96,7 @@ class HotLine:
             rules, self.delivery, Registry(self.reactor), cast("Any", None), deadlines, self.reactor,
             lambda: WALL, self.metrics, ResumeTokens(None, 0.0, lambda: WALL),
         )  # fmt: skip
-        self._sockets = HardenedFactory(
+        self.sockets = HardenedFactory(
             SocketRules(realtime_factor=_FAST), self.reactor, deadlines, self.metrics
         )
         self.caller = Socket()
@@ -109,7 +109,7 @@ class HotLine:
     def connect(self, caller: Socket) -> HardenedProtocol:
         """A connection that stands, and has said nothing yet."""
         make = self._caller if self._dialect == "ingest" else self._call
-        protocol = self._sockets.build("192.0.2.1", "id-1", None, make)
+        protocol = self.sockets.build("192.0.2.1", "id-1", None, make)
         protocol.makeConnection(caller)
         protocol.accept("dGhlIHNhbXBsZSBub25jZQ==")
         return protocol

@@ -9,7 +9,7 @@ import json
 import math
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, Final
@@ -51,10 +51,15 @@ def request_id(request: Request) -> str:
     """The correlation id: the caller's ``X-Request-Id`` if it is a plain word, else a new one."""
     known = vars(request).get(_ID_KEY)
     if known is None:
-        given = request.requestHeaders.getRawHeaders(b"X-Request-Id", [])
-        asked = given[0].decode("latin-1") if len(given) == 1 else ""
-        known = vars(request)[_ID_KEY] = asked if _ID.fullmatch(asked) else new_request_id()
+        known = correlation_id(request.requestHeaders.getRawHeaders(b"X-Request-Id", []))
+        vars(request)[_ID_KEY] = known
     return str(known)
+
+
+def correlation_id(given: Sequence[bytes]) -> str:
+    """The one ``X-Request-Id`` that was given if it is a plain word, else a new one."""
+    asked = given[0].decode("latin-1") if len(given) == 1 else ""
+    return asked if _ID.fullmatch(asked) else new_request_id()
 
 
 def answer(request: Request, given: Answer, *, close: bool = False) -> int:

@@ -17,15 +17,12 @@ from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel, Request
 
 from ..errors import FrameTooBig, HandshakeTimeout, HeadTooBig, HttpRefusal, PeerTooSlow, VoiceIngestError
-from ..gate import Gate, plain_address
+from ..gate import Gate, plain_text
 from ..interfaces import IClock, IDelayedCall
 from ..limits import BODY_MAX_BYTES, CLOSE_ABORT_S, HEAD_MAX_BYTES
 from ..metrics import Metrics
 from .answers import new_request_id
-
-# Control bytes may not stand in a head (RFC 9110 section 5.5); 0x85 is a line break to
-# ``str.splitlines`` of latin-1 text, by which a header can be smuggled past a first parser.
-_FORBIDDEN: Final = bytes(c for c in range(256) if (c < 0x20 and c != 0x09) or c in (0x7F, 0x85))
+from .head import CONTROL_BYTES
 
 # 2^63 has 19 digits; leading noughts are allowed, within reason.
 _LENGTH_MAX_DIGITS: Final = 18
@@ -43,12 +40,13 @@ _REASONS: Final = {
 def peer_address(transport: Any) -> str:
     """The IP address of the far end, ``unix`` for a Unix socket."""
     host = getattr(transport.getPeer(), "host", None)
-    return "unix" if host is None else str(plain_address(host.partition("%")[0]))
+    return "unix" if host is None else plain_text(host.partition("%")[0])
 
 
 class GuardedChannel(HTTPChannel):
     """A connection until its request is answered or it becomes a WebSocket."""
 
+    site: Any  # set by Site.buildProtocol
     transport: Any
     _networkProducer: Any
 
@@ -62,11 +60,17 @@ class GuardedChannel(HTTPChannel):
         handshake_timeout_s: float,
         metrics: Metrics,
         unanswered: set[GuardedChannel],
+        open_at_once: Callable[[GuardedChannel, bytes], bool] = lambda channel, data: False,
     ) -> None:
-        """``unanswered`` holds the connections that have, or may have, a request without an answer."""
+        """``unanswered`` holds the connections that have, or may have, a request without an answer.
+
+        ``open_at_once`` is given the first bytes, and tells whether it has handed the connection over.
+        """
         super().__init__()
         self.gate = gate
         self._unanswered = unanswered
+        self._open_at_once = open_at_once
+        self.verdict: Any = None  # of an upgrade, found before there was a request to answer
         self.address = ""
         self._clock = clock
         self._handshake_timeout_s = handshake_timeout_s
@@ -113,7 +117,7 @@ class GuardedChannel(HTTPChannel):
         self.address = address
         return address, refusal
 
-    def hand_over(self, socket: IProtocol, begin: Callable[[], object]) -> None:
+    def hand_over(self, socket: IProtocol, begin: Callable[[], object], rest: bytes = b"") -> None:
         """Let ``socket`` have the connection, ``begin``, and let it have whatever was read ahead."""
         self._unanswered.discard(self)
         self.setTimeout(None)
@@ -123,7 +127,7 @@ class GuardedChannel(HTTPChannel):
         self._networkProducer.resumeProducing()
         self.requests.clear()
         self._socket = socket
-        read_ahead, self._dataBuffer = b"".join(self._dataBuffer), []
+        read_ahead, self._dataBuffer = b"".join(self._dataBuffer) + rest, []
         socket.makeConnection(self.transport)
         begin()
         self.dataReceived = socket.dataReceived  # type: ignore[method-assign]
@@ -166,6 +170,8 @@ class GuardedChannel(HTTPChannel):
         if self._is_new:
             self._is_new = False
             self._look_again()
+            if self._refusal is None and not self._done and self._open_at_once(self, data):
+                return
         if not self._done:
             super().dataReceived(data)
 
@@ -180,7 +186,7 @@ class GuardedChannel(HTTPChannel):
         """A line of the head. Twisted's hook."""
         if self._done:
             return
-        if len(line.translate(None, _FORBIDDEN)) != len(line):
+        if len(line.translate(None, CONTROL_BYTES)) != len(line):
             self.turn_away(HttpRefusal("the request head holds a control byte"))
             return
         if line[:1] in (b" ", b"\t"):

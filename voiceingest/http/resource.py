@@ -118,6 +118,10 @@ class Routes(Resource):
         self._resources = {path.encode(): (path, found) for path, found in resources.items()}
         self._nowhere = Nowhere(metrics)
 
+    def paths(self) -> list[tuple[bytes, IResource]]:
+        """What there is, by whole paths."""
+        return [(path, found) for path, (_, found) in self._resources.items()]
+
     def getChildWithDefault(self, path: bytes, request: Request) -> IResource:
         """Find the resource of a request. Twisted's hook."""
         route, found = self._resources.get(request.path, ("unmatched", self._nowhere))

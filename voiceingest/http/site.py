@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Final
+from typing import Final, Protocol, runtime_checkable
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
@@ -22,8 +22,9 @@ from ..health import Health
 from ..metrics import FAMILIES, Metrics
 from .answers import Answer, answer, answer_error, request_id
 from .channel import GuardedChannel
+from .head import Head, read_head
 from .public import admin_root, public_root
-from .resource import ENDPOINT
+from .resource import ENDPOINT, Routes
 
 # How long a connection may wait for its next request (nginx: keepalive_timeout 75 s).
 KEEP_ALIVE_S: Final = 30.0
@@ -35,6 +36,14 @@ ADMIN_CONNECTIONS_MAX_COUNT: Final = 256
 GONE_STATUS: Final = 499
 
 _METHODS: Final = next(family.labels[0] for family in FAMILIES if family.attribute == "http_duration")
+
+
+@runtime_checkable
+class IOpensAtOnce(Protocol):
+    """A resource whose request may end before there is one."""
+
+    def open_at_once(self, channel: GuardedChannel, head: Head, data: bytes) -> bool:
+        """Open a WebSocket, and hand it what follows ``head`` in ``data``; else ``render`` is asked."""
 
 
 class SiteRequest(Request):
@@ -107,26 +116,16 @@ class SiteRequest(Request):
 
     def _observe(self, status: int) -> None:
         site, self._measured = self._measured, None
-        if site is None:
-            return
-        seconds = site.reactor.seconds() - self._started
-        method = _METHODS.fold(self.method.decode("latin-1"))
-        site.metrics.http_duration.observe(seconds, labels=(method, self.route, status))
-        self._log.debug(
-            "request answered",
-            event="http_answered",
-            method=method,
-            route=self.route,
-            status=status,
-            duration_ms=round(seconds * 1000, 3),
-            request_id=request_id(self),
-        )
+        if site is not None:
+            method = _METHODS.fold(self.method.decode("latin-1"))
+            site.answered(method, self.route, status, self._started, request_id(self))
 
 
 class GuardedSite(Site):
     """A site whose connections are :class:`GuardedChannel` and count against ``gate``."""
 
     displayTracebacks = False
+    _log = Logger()
     noisy = False  # our listeners log where they listen
 
     def __init__(
@@ -140,16 +139,38 @@ class GuardedSite(Site):
             reactor=reactor,
         )
         self.metrics = metrics
+        paths = root.paths() if isinstance(root, Routes) else []
+        self._at_once = {path: found for path, found in paths if isinstance(found, IOpensAtOnce)}
         self._unanswered: set[GuardedChannel] = set()
         # Set on the instance: the class attribute is the channel that would also speak HTTP/2.
         self.protocol = lambda: GuardedChannel(  # type: ignore[method-assign, assignment, return-value]
-            gate, reactor, handshake_timeout_s, metrics, self._unanswered
+            gate, reactor, handshake_timeout_s, metrics, self._unanswered, self._open_at_once
         )
 
     @property
     def unanswered(self) -> int:
         """How many connections have, or may have, a request that has not been answered."""
         return len(self._unanswered)
+
+    def answered(self, method: str, route: str, status: int, started: float, request_id: str) -> None:
+        """Measure and log a request that began at ``started`` and is answered now."""
+        seconds = self.reactor.seconds() - started
+        self.metrics.http_duration.observe(seconds, labels=(method, route, str(status)))
+        self._log.debug(
+            "request answered",
+            event="http_answered",
+            method=method,
+            route=route,
+            status=status,
+            duration_ms=round(seconds * 1000, 3),
+            request_id=request_id,
+        )
+
+    def _open_at_once(self, channel: GuardedChannel, data: bytes) -> bool:
+        """Open the WebSocket that is asked for, where one glance at the head is enough."""
+        head = read_head(data)
+        resource = None if head is None else self._at_once.get(head.path)
+        return head is not None and resource is not None and resource.open_at_once(channel, head, data)
 
     def acceptableProtocols(self) -> list[bytes]:
         """What TLS may agree on (RFC 7301). Twisted's hook."""

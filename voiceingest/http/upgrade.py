@@ -7,12 +7,14 @@ cannot reach a second parser.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, Final, Protocol, cast
+from typing import Final, NamedTuple, Protocol, TypeAlias, cast
 
-from twisted.internet.defer import CancelledError
+from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+from twisted.web.http import parse_qs
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
@@ -30,12 +32,25 @@ from ..errors import (
 from ..interfaces import Claims, Handshake, IAdmission
 from ..metrics import Metrics
 from ..websocket import HardenedFactory, HardenedProtocol, ISocketSession
-from .answers import answer_error, request_id
+from .answers import answer_error, correlation_id, request_id
 from .channel import GuardedChannel
-from .site import SiteRequest
+from .head import Head
+from .site import GuardedSite, SiteRequest
 
 # RFC 6455 section 4.1: 16 random bytes in base64.
 _KEY: Final = re.compile(rb"[A-Za-z0-9+/]{22}==")
+
+
+# The values of a field, by its name.
+_Lines: TypeAlias = Callable[[bytes], Sequence[bytes]]
+
+
+class _Verdict(NamedTuple):
+    """What was found about an upgrade: whose it is, or will be, or why it is refused."""
+
+    claims: Deferred[Claims]
+    handshake: Handshake
+    subprotocol: str | None = None
 
 
 class ISocketTransport(Protocol):
@@ -74,72 +89,104 @@ class UpgradeResource(Resource):
 
     def render(self, request: SiteRequest) -> int:
         """Decide about one request. Twisted's hook."""
-        try:
-            self._check_upgrade(request)
-            self._check_origin(request)
-            if self._transport.refuse_new():
-                raise Draining
-            self._count_behind_proxy(request)
-            handshake = _handshake(request)
-            admission = self._admission.admit(handshake)
-        except VoiceIngestError as error:
-            return self._refuse(request, error)
-        claims = admission.claims
+        channel = cast(GuardedChannel, request.channel)
+        verdict, channel.verdict = channel.verdict, None
+        if verdict is None:
+            try:
+                self._check(request.method, request.clientproto, _lines_of(request))
+                verdict = self._judge(channel, _lines_of(request), request.args)
+            except VoiceIngestError as error:
+                return self._refuse(request, error)
+        claims = verdict.claims
         # A caller that leaves while its key is fetched withdraws the question.
         request.notifyFinish().addErrback(lambda _: claims.cancel())
-        claims.addCallback(self._open, request, handshake, admission.subprotocol)
+        claims.addCallback(self._open, request, verdict)
         claims.addErrback(self._refused, request)
         return NOT_DONE_YET
 
-    def _check_upgrade(self, request: Request) -> None:
-        if request.method != b"GET":
+    def open_at_once(self, channel: GuardedChannel, head: Head, data: bytes) -> bool:
+        """Open the WebSocket where nothing stands against it and nothing has to be waited for.
+
+        Else nothing has been written, the request is read again by ``twisted.web``, and ``render`` tells
+        what was found: no token is counted or redeemed twice.
+        """
+        site = cast(GuardedSite, channel.site)
+        started = site.reactor.seconds()
+        try:
+            self._check(b"GET", b"HTTP/1.1", head.lines)
+        except VoiceIngestError:
+            return False
+        try:
+            verdict = self._judge(channel, head.lines, parse_qs(head.query, 1) if head.query else {})
+            claims = getattr(verdict.claims, "result", None)
+            if not isinstance(claims, Claims):
+                channel.verdict = verdict
+                return False
+            request_id = correlation_id(head.lines(b"X-Request-Id"))
+            socket = self._socket(channel, request_id, claims, verdict)
+        except Exception:
+            # Refused, or a failure of ours.
+            channel.verdict = _Verdict(fail(), Handshake(channel.address))
+            return False
+        site.answered("GET", self._transport.path, 101, started, request_id)
+        key = head.fields[b"sec-websocket-key"].decode("ascii")
+        channel.hand_over(socket, partial(socket.accept, key), data[head.size :])
+        return True
+
+    def _check(self, method: bytes, version: bytes, lines: _Lines) -> None:
+        """Whether this is an upgrade, from a page of ours, and anybody is let in; nothing is counted yet."""
+        if method != b"GET":
             raise MethodNotAllowed
-        headers = request.requestHeaders
-        if b"websocket" not in _tokens(headers, b"Upgrade") or b"upgrade" not in _tokens(
-            headers, b"Connection"
-        ):
+        if b"websocket" not in _tokens(lines(b"Upgrade")) or b"upgrade" not in _tokens(lines(b"Connection")):
             raise UpgradeRequired
-        if headers.getRawHeaders(b"Sec-WebSocket-Version") != [b"13"]:
+        if lines(b"Sec-WebSocket-Version") != [b"13"]:
             raise UpgradeRequired
-        keys = headers.getRawHeaders(b"Sec-WebSocket-Key", [])
+        keys = lines(b"Sec-WebSocket-Key")
         if len(keys) != 1 or not _KEY.fullmatch(keys[0]):
             raise HttpRefusal("Sec-WebSocket-Key is missing or malformed")
-        if len(headers.getRawHeaders(b"Host", [])) != 1 or request.clientproto != b"HTTP/1.1":
+        if len(lines(b"Host")) != 1 or version != b"HTTP/1.1":
             raise HttpRefusal("one Host and HTTP/1.1 are required")
-
-    def _check_origin(self, request: Request) -> None:
-        origins = request.requestHeaders.getRawHeaders(b"Origin", [])
+        origins = lines(b"Origin")
         if origins and (len(origins) > 1 or origins[0].decode("latin-1") not in self._origins):
             raise OriginRefused
+        if self._transport.refuse_new():
+            raise Draining
 
-    def _count_behind_proxy(self, request: Request) -> None:
-        lines = [
-            line.decode("latin-1") for line in request.requestHeaders.getRawHeaders(b"X-Forwarded-For", [])
-        ]
-        _, refusal = cast(GuardedChannel, request.channel).client_address(lines)
+    def _judge(
+        self, channel: GuardedChannel, lines: _Lines, query: Mapping[bytes, Sequence[bytes]]
+    ) -> _Verdict:
+        """Count the caller where it is, and look at what it has brought."""
+        _, refusal = channel.client_address([line.decode("latin-1") for line in lines(b"X-Forwarded-For")])
         if refusal is not None:
             raise refusal
+        handshake = _handshake(channel.address, lines, query)
+        admission = self._admission.admit(handshake)
+        return _Verdict(admission.claims, handshake, admission.subprotocol)
 
-    def _open(
-        self, claims: Claims, request: SiteRequest, handshake: Handshake, subprotocol: str | None
-    ) -> None:
+    def _open(self, claims: Claims, request: SiteRequest, verdict: _Verdict) -> None:
         channel = cast(GuardedChannel, request.channel)
+        socket = self._socket(channel, request_id(request), claims, verdict)
+        key = request.requestHeaders.getRawHeaders(b"Sec-WebSocket-Key", [])[0]
+        request.upgraded()
+        channel.hand_over(socket, partial(socket.accept, key.decode("ascii")))
+
+    def _socket(
+        self, channel: GuardedChannel, request_id: str, claims: Claims, verdict: _Verdict
+    ) -> HardenedProtocol:
         socket = self._sockets.build(
             channel.address,
-            request_id(request),
-            subprotocol,
-            lambda socket: self._transport.session(socket, claims, handshake),
+            request_id,
+            verdict.subprotocol,
+            lambda socket: self._transport.session(socket, claims, verdict.handshake),
         )
-        key = request.requestHeaders.getRawHeaders(b"Sec-WebSocket-Key", [])[0]
         self._log.info(
             "connection opened",
             event="connection_opened",
             address=channel.address,
             transport=self._transport.name,
-            request_id=socket.request_id,
+            request_id=request_id,
         )
-        request.upgraded()
-        channel.hand_over(socket, partial(socket.accept, key.decode("ascii")))
+        return socket
 
     def _refused(self, failure: Failure, request: SiteRequest) -> None:
         error = failure.value
@@ -168,21 +215,23 @@ class UpgradeResource(Resource):
         return answer_error(request, error, close=True, headers=headers)
 
 
-def _handshake(request: Request) -> Handshake:
-    headers = request.requestHeaders
-    offered = [
-        line.decode("latin-1").split(",") for line in headers.getRawHeaders(b"Sec-WebSocket-Protocol", [])
-    ]
+def _handshake(address: str, lines: _Lines, query: Mapping[bytes, Sequence[bytes]]) -> Handshake:
+    offered = [line.decode("latin-1").split(",") for line in lines(b"Sec-WebSocket-Protocol")]
     return Handshake(
-        cast(GuardedChannel, request.channel).address,
-        [line.decode("latin-1") for line in headers.getRawHeaders(b"Authorization", [])],
+        address,
+        [line.decode("latin-1") for line in lines(b"Authorization")],
         [word.strip() for words in offered for word in words],
         {
             name.decode("latin-1"): [value.decode("latin-1") for value in values]
-            for name, values in request.args.items()
+            for name, values in query.items()
         },
     )
 
 
-def _tokens(headers: Any, name: bytes) -> list[bytes]:
-    return [word.strip().lower() for line in headers.getRawHeaders(name, []) for word in line.split(b",")]
+def _lines_of(request: Request) -> _Lines:
+    headers = request.requestHeaders
+    return lambda name: headers.getRawHeaders(name, [])
+
+
+def _tokens(lines: Sequence[bytes]) -> list[bytes]:
+    return [word.strip().lower() for line in lines for word in line.split(b",")]
