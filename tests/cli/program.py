@@ -5,6 +5,7 @@ What ends before the reactor runs needs no process: ``invoked``.
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
 import re
@@ -53,6 +54,11 @@ def invoked(*arguments: Any) -> Result:
     return result
 
 
+def _whole_characters(written: bytearray) -> str:
+    """Text so far: of its last character there may be a half."""
+    return codecs.getincrementaldecoder("utf-8")().decode(bytes(written))
+
+
 class Program(ProcessProtocol):
     """One run of ``voiceingest``."""
 
@@ -77,12 +83,12 @@ class Program(ProcessProtocol):
     @property
     def out(self) -> str:
         """Standard output so far."""
-        return self._out.decode()
+        return _whole_characters(self._out)
 
     @property
     def err(self) -> str:
         """Standard error so far."""
-        return self._err.decode()
+        return _whole_characters(self._err)
 
     @property
     def seen(self) -> str:

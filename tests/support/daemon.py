@@ -92,12 +92,16 @@ class _Process(ProcessProtocol):
 
     def __init__(self) -> None:
         self.written = bytearray()
+        # The log alone: what is said on standard error may come in the middle of a line of it.
+        self.logged = bytearray()
         self.exited: Deferred[int] = Deferred()
         self.exit_code: int | None = None
 
     def childDataReceived(self, childFD: int, data: bytes) -> None:
         """Keep what was written to standard output or error."""
         self.written += data
+        if childFD == 1:
+            self.logged += data
 
     def processEnded(self, reason: Failure) -> None:
         """Note the exit code."""
@@ -169,8 +173,9 @@ class Daemon:
     @property
     def log(self) -> list[dict[str, Any]]:
         """The log lines so far, each of them one JSON object; lines that are not are left out."""
-        lines = (line for line in self.output.splitlines() if line.startswith("{"))
-        return [json.loads(line) for line in lines if line.endswith("}")]
+        # Of the last one there may be a half, and where it ends there may stand a brace.
+        whole, _, _ = self.process.logged.decode(errors="replace").rpartition("\n")
+        return [json.loads(line) for line in whole.splitlines() if line.startswith("{")]
 
     def logged(self, event: str) -> list[dict[str, Any]]:
         """The log lines of one event."""
