@@ -12,7 +12,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock, deferLater
 from twisted.web.client import BrowserLikePolicyForHTTPS
 
-from tests.support.case import SynchronousTestCase, TestCase
+from tests.support.case import SynchronousTestCase, TestCase, require_reactor
 from tests.support.daemon import free_port
 from tests.support.far_service import Asked, FarService
 from voiceingest import outward
@@ -362,6 +362,21 @@ class CancelTests(OutwardCase):
             await answer.stream(take)
         await service.asked[0].gone
         self.assertEqual(pieces, [b"x"])
+
+    async def test_what_was_cut_is_not_used_again_though_its_answer_was_whole(self) -> None:
+        """The read in which it is cut brings the end of the answer as well."""
+        def take(piece: bytes) -> None:
+            raise BadJson
+
+        service = FarService(self, echo)
+        with self.assertRaises(BadJson):
+            await (await self.ask(service.url(), b"one")).stream(take)
+        # That read has been dealt with, and the connection is not known to be gone yet.
+        turn: Deferred[None] = Deferred()
+        require_reactor().call_soon(turn.callback, None)
+        await turn
+        self.assertEqual(await self.ask_and_read(service.url(), b"two"), b"two")
+        self.assertEqual(len(service.connections), 2)
 
     async def test_close_cuts_what_is_idle_and_what_is_not(self) -> None:
         service = FarService(self, echo)

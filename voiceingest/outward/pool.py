@@ -32,6 +32,8 @@ class Connection(HTTP11ClientProtocol):
         self.key = key
         self.is_idle = False
         self.is_in_head = False
+        # Whether it is on its way out: it may come to the end of its answer all the same.
+        self.is_leaving = False
         # Whether it ended as a connection should.
         self.ended_well = True
         self._reactor = reactor
@@ -88,6 +90,7 @@ class Connection(HTTP11ClientProtocol):
 
     def leave(self) -> None:
         """Close politely; at once when the peer does not agree in time."""
+        self.is_leaving = True
         self._disarm()
         self._pool.forget(self)
         if not self._is_gone:
@@ -96,6 +99,7 @@ class Connection(HTTP11ClientProtocol):
 
     def abort(self) -> None:
         """Close at once, whatever it is doing."""
+        self.is_leaving = True
         self._disarm()
         self._pool.forget(self)
         if not self._is_gone:
@@ -134,6 +138,8 @@ class Pool:
         """One has become idle (called by Twisted's protocol)."""
         if self._closed is not None:
             connection.abort()
+            return
+        if connection.is_leaving:
             return
         idle = self._idle.setdefault(connection.key, [])
         idle.append(connection)
