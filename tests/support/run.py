@@ -81,6 +81,7 @@ class Run:
         self._stuck_s = stuck_s
         self._may_skip = may_skip
         self._over = threading.Event()
+        self._began_at = time.monotonic()
         self.reporter: CountingReporter | None = None
 
     def watch(self) -> None:
@@ -90,12 +91,17 @@ class Run:
     def _watch(self) -> None:
         while not self._over.wait(1.0):
             reporter = self.reporter
-            if reporter is None or time.monotonic() - reporter.ended_at < self._stuck_s:
+            # Without one it has not begun: another run has the directory, say, and trial waits for nothing.
+            since = self._began_at if reporter is None else reporter.ended_at
+            if time.monotonic() - since < self._stuck_s:
                 continue
             print(f"no test has ended for {self._stuck_s:.0f} s; what the runner is doing:", flush=True)
             faulthandler.dump_traceback()
             end_children()
-            self.report(reporter)
+            if reporter is None:
+                print(f"0 passed, {len(self._expected)} failed, 0 skipped", flush=True)
+            else:
+                self.report(reporter)
             os._exit(1)
 
     def report(self, reporter: Any) -> int:

@@ -132,6 +132,15 @@ class RunnerTests(SynchronousTestCase):
         outcome = self.run_tests("--jobs", "2", "sample.test_stuck")
         self.assertEqual(outcome, ("2 passed, 1 failed, 0 skipped", 1))
 
+    def test_a_run_that_does_not_begin(self) -> None:
+        """Another one has the directory; trial's runner of workers would wait for ever."""
+        cache = self.directory / ".cache"
+        cache.mkdir()
+        (cache / "trial.lock").symlink_to(str(os.getpid()))
+        (cache / "trial").mkdir()
+        outcome = self.run_tests("--jobs", "2", "sample.test_sample.Good", TEST_STUCK_S="1")
+        self.assertEqual(outcome, ("0 passed, 2 failed, 0 skipped", 1))
+
     def test_another_reactor_is_refused(self) -> None:
         done = subprocess.run(
             [sys.executable, "-m", "twisted.trial", "--reactor=epoll", "sample.test_sample"],
