@@ -40,7 +40,7 @@ class LinkTests(TestCase):
         link = Link(reactor, parse_target(self.server.url()), Trust(), "t.o.k", self.owner)
         self.addCleanup(link.abort)
         await link.connect()
-        await self.owner.waiting.until(lambda: link.is_open or link.ending is not None, 5)
+        await self.owner.waiting.until(lambda: link.is_open or link.ending is not None, 60)
         return link
 
     @coroutine
@@ -50,10 +50,10 @@ class LinkTests(TestCase):
         self.assertIsNone(link.failed_to_open())
         link.say(event="start", interaction_id="a")
         link.send(b"ab")
-        await self.owner.waiting.until(lambda: self.owner.heard_payloads, 5)
+        await self.owner.waiting.until(lambda: self.owner.heard_payloads, 60)
         self.assertIn(b"started", self.owner.heard_payloads[0])
         link.abort()
-        await self.owner.waiting.until(lambda: link.ending is not None, 5)
+        await self.owner.waiting.until(lambda: link.ending is not None, 60)
         self.assertFalse(link.takes_messages)
         link.say(event="late")
         link.send(b"late")
@@ -72,4 +72,4 @@ class LinkTests(TestCase):
         link = await self.link()
         link.retire()
         link.retire()
-        self.assertTrue(await self.owner.waiting.until(lambda: link.ending is not None, 5))
+        self.assertTrue(await self.owner.waiting.until(lambda: link.ending is not None, 60))
