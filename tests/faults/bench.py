@@ -164,7 +164,9 @@ class Bench:
         until = time.monotonic()
         spoken, near = await asyncio.gather(self.load.finish("stop", 60), self.neighbour.finish("stop", 60))
         seen = await self.watch.end()
-        heard = await self._heard()
+        heard = await self._heard(
+            [one["name"] for one in (*spoken["callers"], *near["callers"]) if one["stopped"] is not None]
+        )
         broken_at = [*fault.broken_at, *_bus_breaks(daemon)]
         self.spoken, self.heard = spoken, heard
         account = take_account(spoken, heard, broken_at=broken_at)
@@ -180,17 +182,19 @@ class Bench:
         self.beside = beside
         return account
 
-    async def _heard(self) -> dict[str, Any]:
+    async def _heard(self, ended: list[str]) -> dict[str, Any]:
         """What the consumer saw; of a bus that keeps what it is given, what is there in the end.
+
+        It reads on until it has had the last word of the streams that have ``ended``.
 
         Who reads while a primary is replaced may have read what is not there any more.
         """
         assert self.consumer is not None
-        heard = await self.consumer.finish("end", quiet_s=0.4)
+        heard = await self.consumer.finish("end", 60, quiet_s=0.4, ended=ended)
         if self._reading["bus"] == "pubsub":
             return heard
         again = await self.child("consumer", self._reading, "subscribed")
-        kept = await again.finish("end", 60, quiet_s=1.5)
+        kept = await again.finish("end", 60, quiet_s=1.5, ended=ended)
         return {**kept, **{name: heard[name] for name in ("late", "neighbour_ms")}}
 
 

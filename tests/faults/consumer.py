@@ -24,6 +24,8 @@ from .audio import read_mark
 from .load import lines_of_stdin
 
 _AGAIN_S: Final = 0.05
+_LAST_WORDS: Final = ("stopped", "moved")
+_LAST_WORDS_S: Final = 20.0
 _BUCKET_MS: Final = 100
 _NEIGHBOUR: Final = 1
 # How often the sentinels are asked again.
@@ -103,6 +105,11 @@ class Witness:
         """One event."""
         self.counts["events"] += 1
         self._events[str(message["interaction_id"])].append({**message, "at_s": time.monotonic()})
+
+    def has_ended(self, names: list[str]) -> bool:
+        """Whether the last that was told of each of these streams is its end: its audio came before that."""
+        told = (self._events.get(name) for name in names)
+        return all(events and events[-1]["event"] in _LAST_WORDS for events in told)
 
     def worst_of_late(self) -> float | None:
         """How late the latest of the last second was; ``None`` when hardly anything came."""
@@ -268,6 +275,10 @@ async def main() -> None:
         if command["do"] == "end":
             break
         _say({"event": "late", "worst_ms": consumer.witness.worst_of_late()})
+    # On a busy machine what is quiet may be on its way; where it was lost nobody waits for ever.
+    until = time.monotonic() + _LAST_WORDS_S
+    while not consumer.witness.has_ended(command.get("ended", [])) and time.monotonic() < until:
+        await asyncio.sleep(_AGAIN_S)
     before = -1
     while consumer.witness.counts["frames"] != before:
         before = consumer.witness.counts["frames"]
