@@ -18,6 +18,10 @@ TESTS: Final = ROOT / "tests"
 TESTED_ELSEWHERE: Final = {
     "auth/__init__.py": "make_authenticator; tests/auth/test_authenticator.py",
     "call_interfaces.py": "declares and does nothing; each provider is checked where it is tested",
+    "config/control.py": "a part of the settings; tests/config/test_settings.py",
+    "config/fields.py": "a part of the settings; tests/config/test_settings.py",
+    "device_interfaces.py": "declares and does nothing; each provider is checked where it is tested",
+    "session_interfaces.py": "declares and does nothing; each provider is checked where it is tested",
     "cli/__main__.py": "two lines; the command is run in tests/integration/test_packaging.py",
     "publishers/lane.py": "only works with its delivery; tests/publishers/test_delivery.py",
     "interfaces.py": "declares and does nothing; each provider is checked where it is tested",

@@ -83,6 +83,7 @@ class StreamDriver:
             facts = StreamFacts(tenant_id, interaction_id, audio, entry.epoch)
             flow = Flow(self.stream, entry, facts, self._house)
             flow.attach(self, self._far)
+            self._house.records.began(flow, facts, self.stream.subject, self._far.transport_name)
             rate = audio.sample_rate
             flow.note("stream started", "stream_started", sample_rate=rate, resumed=entry.is_resumed)
         flow.is_willing = wish.resumable

@@ -171,6 +171,24 @@ class TokenRefused(Unauthenticated):
     closes = False
 
 
+class TokenRevoked(Unauthenticated):
+    """The token has been revoked."""
+
+    code = "token_revoked"
+
+
+class RefreshReused(Unauthenticated):
+    """The refresh token had been used before; every token that came of it is revoked."""
+
+    code = "refresh_reused"
+
+
+class DeviceUnproven(Unauthenticated):
+    """This device is known: its device token is required, and right."""
+
+    code = "device_unproven"
+
+
 class Forbidden(PeerError):
     """The token does not allow this tenant or interaction."""
 
@@ -178,6 +196,18 @@ class Forbidden(PeerError):
     close_code = 4403
     http_status = 403
     closes = True
+
+
+class RegistrationRefused(Forbidden):
+    """Registration is closed, or the registration secret is not right."""
+
+    code = "registration_refused"
+
+
+class DeviceRevoked(Forbidden):
+    """This device has been revoked."""
+
+    code = "device_revoked"
 
 
 class OriginRefused(PeerError):
@@ -268,6 +298,23 @@ class TooManyFromAddress(RateLimited):
     code = "too_many_from_address"
 
 
+class TooManyRequests(RateLimited):
+    """Too many requests in this minute."""
+
+    code = "too_many_requests"
+
+    def __init__(self, message: str | None = None, *, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        # When there is room again.
+        self.retry_after_s = retry_after_s
+
+
+class TooManySessions(RateLimited):
+    """This user has as many open sessions as a user may have."""
+
+    code = "too_many_sessions"
+
+
 class FrameTooBig(PeerError):
     """The frame is larger than the limit."""
 
@@ -289,6 +336,47 @@ class NotFound(HttpRefusal):
 
     code = "not_found"
     http_status = 404
+
+
+class SessionNotFound(NotFound):
+    """There is no such session."""
+
+    code = "session_not_found"
+
+
+class DeviceNotFound(NotFound):
+    """There is no such device."""
+
+    code = "device_not_found"
+
+
+class IllegalMove(HttpRefusal):
+    """The session is not in a state that allows this."""
+
+    code = "illegal_move"
+    http_status = 409
+
+
+class EditConflict(HttpRefusal):
+    """The session was changed by somebody else meanwhile; try again."""
+
+    code = "edit_conflict"
+    http_status = 409
+    retryable = True
+
+
+class ContextTooBig(HttpRefusal):
+    """What is to be kept of the session is larger than the limit."""
+
+    code = "context_too_big"
+    http_status = 413
+
+
+class IdempotencyMismatch(HttpRefusal):
+    """This idempotency key was used for another request."""
+
+    code = "idempotency_mismatch"
+    http_status = 422
 
 
 class MethodNotAllowed(HttpRefusal):
@@ -358,6 +446,12 @@ class KeysUnavailable(DownstreamError):
     """No key to verify tokens with has been loaded yet."""
 
     code = "keys_unavailable"
+
+
+class StoreUnavailable(DownstreamError):
+    """The database does not answer."""
+
+    code = "store_unavailable"
 
 
 class UpstreamFailed(DownstreamError):
@@ -435,6 +529,12 @@ class PortUnavailable(OperatorError):
     """A port cannot be bound."""
 
     code = "port_unavailable"
+
+
+class StoreUnusable(OperatorError):
+    """The database cannot be used."""
+
+    code = "store_unusable"
 
 
 class ExtraMissing(OperatorError):

@@ -6,27 +6,17 @@ that is lost the flow waits, and when the client comes back another connection d
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any
 
 from twisted.logger import Logger
 
 from .entrance import Entry
 from .errors import Draining, FlushTimeout, Replaced, VoiceIngestError
 from .house import House, Silence
-from .interfaces import IFarEnd, StreamFacts
+from .interfaces import IFarEnd, IFlowConnection, StreamFacts
 from .stream import State, Step, Stream, Wake
 
 _NORMAL = (1000, "")
-
-
-class IConnection(Protocol):
-    """What a flow asks of the connection that drives it."""
-
-    def refuse(self, error: VoiceIngestError) -> None:
-        """Say the error and do as it says."""
-
-    def fenced(self) -> None:
-        """The stream goes on elsewhere: close, and take nothing more."""
 
 
 class Flow:
@@ -41,15 +31,13 @@ class Flow:
 
     def __init__(self, stream: Stream, entry: Entry, facts: StreamFacts, house: House) -> None:
         """Begin ``stream``, as ``entry`` has decided; ``attach`` it to its connection next."""
-        self.stream = stream
-        self.why_ended = ""
-        self.is_willing = False
+        self.stream, self.why_ended, self.is_willing = stream, "", False
         self.far: IFarEnd
         self._house = house
         self._metrics = house.metrics
         self._window_s = house.rules.resume_window_s
         self._farewell = _NORMAL
-        self._connection: IConnection | None = None
+        self._connection: IFlowConnection | None = None
         names = (facts.tenant_id, facts.interaction_id)
         stream.start(*names, facts.audio, house.clock.seconds(), epoch=entry.epoch, next_seq=entry.next_seq)
         # Before the end of the one it replaces: its first frame then waits for the other's last.
@@ -66,12 +54,12 @@ class Flow:
 
     # --- its connection
 
-    def attach(self, connection: IConnection, far: IFarEnd) -> None:
+    def attach(self, connection: IFlowConnection, far: IFarEnd) -> None:
         """From now on it is driven by this connection."""
         self._connection, self.far = connection, far
         self.rearm()
 
-    def resume(self, connection: IConnection, far: IFarEnd, newcomer: Stream) -> None:
+    def resume(self, connection: IFlowConnection, far: IFarEnd, newcomer: Stream) -> None:
         """Its client has come back, at a connection with the credential of ``newcomer``."""
         before = self._connection
         self._connection = None
@@ -163,6 +151,16 @@ class Flow:
             self._connection.refuse(Draining())
         self.end(Step.CUT, Draining.code)
 
+    def hang_up(self, error: VoiceIngestError | None) -> None:
+        """End it (``ILiveStream``): flushed and stopped, or refused."""
+        if error is None and self.stream.state in (State.LIVE, State.DETACHED):
+            self.why_ended = "ended"
+            self.stop()
+        elif error is not None and self._connection is not None:
+            self._connection.refuse(error)
+        elif error is not None:
+            self.end(Step.CUT, error.code)
+
     def give_up(self) -> None:
         """Nobody comes back any more."""
         self.end(Step.GONE, "disconnected")
@@ -226,6 +224,7 @@ class Flow:
         self.why_ended = why
         self._house.registry.release(self)
         self._metrics.sessions_active -= 1
+        self._house.records.ended(self, why, self.stream.seq)
         figures = self.stream.ledger.summary()
         self.note("stream ended", "stream_ended", reason=why, seq=self.stream.seq, **figures)
         self.settle()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from .auth.resume import ResumeTokens
@@ -12,6 +12,7 @@ from .errors import VoiceIngestError
 from .interfaces import Claims, IAuthenticator, IClock, IFarEnd, IPublisher
 from .metrics import Metrics
 from .registry import Registry
+from .session_interfaces import IStreamRecords, NoRecords
 from .stream import Authority, Stream, StreamRules
 
 
@@ -53,6 +54,7 @@ class House:
     wall_clock: Callable[[], float]
     metrics: Metrics
     tokens: ResumeTokens
+    records: IStreamRecords = field(default_factory=NoRecords)
 
     def authority(self, claims: Claims) -> Authority:
         """The claims with their expiry as a time from now, which no step of the wall clock moves."""

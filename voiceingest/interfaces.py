@@ -207,6 +207,16 @@ class IFarEnd(Protocol):
         """Close with a close frame; abort if it is not answered in time."""
 
 
+class IFlowConnection(Protocol):
+    """What a stream asks of the connection that drives it."""
+
+    def refuse(self, error: VoiceIngestError) -> None:
+        """Say the error and do as it says."""
+
+    def fenced(self) -> None:
+        """The stream goes on elsewhere: close, and take nothing more."""
+
+
 class IDelayedCall(Protocol):
     """A call that has been put off."""
 

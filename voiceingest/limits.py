@@ -85,3 +85,28 @@ TRANSCRIPT_MAX_CHARS: Final = 16 * 1024
 
 # Its whole message: with a time for each word some ten kilobytes.
 TRANSCRIBER_MESSAGE_MAX_BYTES: Final = 1024 * 1024
+
+# What is kept of one session: its configuration, its metadata and its context, each as JSON. A long
+# conversation of a hundred turns is some 20 KiB; a REST body is BODY_MAX_BYTES at most.
+SESSION_CONTEXT_MAX_BYTES: Final = 48 * 1024
+
+# Configuration and metadata are names and a few words; so is what browsers keep in a cookie (RFC 6265).
+SESSION_CONFIG_MAX_BYTES: Final = 4 * 1024
+
+# Turns of a conversation that are kept; the oldest go first.
+SESSION_HISTORY_MAX_COUNT: Final = 200
+
+# JSON that is nested deeper than this is nobody's configuration.
+SESSION_JSON_MAX_DEPTH_COUNT: Final = 16
+
+# Sessions on one page of a list.
+SESSION_PAGE_MAX_COUNT: Final = 100
+
+# Writes about streams that wait for the database; each is about 1 KiB. Past it the oldest goes.
+STORE_QUEUE_MAX_COUNT: Final = 10_000
+
+# How long an idempotency key is remembered, in seconds (a day, as payment services do).
+IDEMPOTENCY_KEEP_S: Final = 24 * 3600.0
+
+# A stream's row that no process has vouched for in this time has lost its process, in seconds.
+STREAM_LOST_S: Final = 120.0

@@ -224,9 +224,11 @@ class Secrets(Case):
 
     def test_every_secret_has_a_twin(self) -> None:
         # A secret of the house is long, a URL is one.
-        path = self.file("redis://a-name-of-thirty-two-characters", "secret")
+        redis = self.file("redis://a-name-of-thirty-two-characters", "secret")
+        database = self.file("postgresql://a-name-of-thirty-two-characters/db", "database")
         for name, field in Settings.model_fields.items():
             if isinstance(field.json_schema_extra, dict) and field.json_schema_extra.get("secret"):
+                path = database if name == "database_url" else redis
                 found = load_settings({f"{name}_file": str(path)}, self.BESIDE.get(name, {}), None)
                 self.assertEqual(getattr(found, name).get_secret_value(), path.read_text())
 

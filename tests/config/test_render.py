@@ -20,7 +20,9 @@ class Dump(SynchronousTestCase):
         secrets = [name for name in Settings.model_fields if render.is_secret(name)]
         self.assertEqual(set(secrets), set(Secrets.FIELDS))
         value = f"redis://{CANARY}-and-some-more-to-be-long-enough"
-        settings = load_settings({**dict.fromkeys(secrets, value), "exotel_ws_user": "u"}, {}, None)
+        database = {"database_url": value.replace("redis", "postgresql")}
+        given = {**dict.fromkeys(secrets, value), **database, "exotel_ws_user": "u"}
+        settings = load_settings(given, {}, None)
         shown = render.dump(settings)
         self.assertNotIn(CANARY, json.dumps(shown))
         self.assertEqual({shown[name] for name in secrets}, {render.MASK})

@@ -215,6 +215,40 @@ class Calls(Case):
         self.assertTrue(made(exo_bridge_enabled=True, deepgram_api_key="k").exo_bridge_enabled)
 
 
+class Control(Case):
+    """Devices, tokens and sessions."""
+
+    def test_they_are_there_where_tokens_can_be_signed(self) -> None:
+        key = "k" * 32
+        self.assertFalse(made().has_control)
+        self.assertTrue(made(jwt_secret=key).has_control)
+        self.assertTrue(made(jwt_private_key="pem").has_control)
+        self.assertFalse(made(jwt_secret=key, control="off").has_control)
+        self.assertEqual(self.refused(control="on"), ["control"])
+        self.assertEqual(self.refused(grpc="on"), ["grpc"])
+        self.assertEqual(self.refused(grpc="on", jwt_secret=key, control="off"), ["grpc"])
+
+    def test_weak_secrets(self) -> None:
+        self.assertEqual(self.refused(jwt_secret="k" * 31), ["jwt_secret"])
+        self.assertEqual(self.refused(jwt_secret_previous="k" * 31), ["jwt_secret_previous"])
+        self.assertEqual(self.refused(registration_secret="k" * 15), ["registration_secret"])
+        made(jwt_secret="\u00e9" * 16, registration_secret="k" * 16)
+
+    def test_durations(self) -> None:
+        week_s = 7 * 86400
+        for text, seconds in (("90", 90), ("90s", 90), ("30m", 1800), ("7d", week_s), ("1w", week_s)):
+            settings = made(jwt_expires_in=text, refresh_token_expires_in=text)
+            self.assertEqual((settings.access_token_s, settings.refresh_token_s), (seconds, seconds))
+        for bad in ("", "0", "d", "7 d", "-1d", "1.5h", "7D", "367d", "1y", "1" * 20):
+            self.assertEqual(self.refused(jwt_expires_in=bad), ["duration"], bad)
+
+    def test_database_url(self) -> None:
+        for good in ("sqlite:///a.db", "sqlite:////var/a.db", "postgresql://u:p@h/db", "postgres://h/db"):
+            made(database_url=good)
+        for bad in ("", "mysql://h/db", "a.db", "postgresql:h"):
+            self.assertEqual(self.refused(database_url=bad), ["database_url"], bad)
+
+
 class Secrets(Case):
     """They are in the value and in nothing that is printed."""
 
@@ -223,13 +257,17 @@ class Secrets(Case):
         *("publish_url", "redis_url"),
         *("exotel_ws_token", "exotel_ws_password", "exotel_webhook_token", "exotel_callback_secret"),
         *("exotel_api_key", "exotel_api_token", "exotel_caller_id", "deepgram_api_key", "llm_api_key"),
+        *("jwt_secret", "jwt_secret_previous", "jwt_private_key", "jwt_private_key_previous"),
+        *("registration_secret", "database_url", "session_cache_url"),
     )
 
     def values(self) -> dict[str, Any]:
         """A canary in every secret."""
         url = f"redis://user:{CANARY}@host"
-        long = {"resume_secret": CANARY * 2, "exotel_callback_secret": CANARY * 2, "exotel_ws_user": "u"}
-        return {**dict.fromkeys(self.FIELDS, CANARY), **long, "publish_url": url, "redis_url": url}
+        long = dict.fromkeys(("resume_secret", "exotel_callback_secret"), CANARY * 2)
+        long |= dict.fromkeys(("jwt_secret", "jwt_secret_previous"), CANARY * 2)
+        urls = {"publish_url": url, "redis_url": url, "database_url": url.replace("redis", "postgresql")}
+        return {**dict.fromkeys(self.FIELDS, CANARY), **long, **urls, "exotel_ws_user": "u"}
 
     def test_every_secret_is_one(self) -> None:
         marked = {

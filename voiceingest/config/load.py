@@ -51,6 +51,9 @@ _TOGETHER: Final = {
     "exotel_ws_user": ("exotel_ws_user", "exotel_ws_password", "exotel_ws_password_file"),
     "voicebot": ("voicebot", "exotel_ws_auth"),
     "exo_bridge_enabled": ("exo_bridge_enabled", "deepgram_api_key", "deepgram_api_key_file"),
+    "control": ("control", "jwt_secret", "jwt_private_key"),
+    "grpc": ("grpc", "control", "jwt_secret", "jwt_private_key"),
+    "database_url": ("database_url", "database_url_file"),
     "publish_url": ("publish_url", "publish_url_file", "redis_url", "redis_url_file"),
 }
 

@@ -10,20 +10,25 @@ from typing import Any, Final, Literal, get_args, get_origin
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
+from .control import ControlSettings
 from .settings import Settings
 
 MASK: Final = "********"
+
+_LAST: Final = "Operation"
 
 # The one flag that is not named after its setting (contract section 0).
 _FLAGS: Final = {"listen": "--port", "port": None}
 
 
 def sections() -> dict[str, dict[str, FieldInfo]]:
-    """The settings by section, in the order of ``settings.py``."""
+    """The settings by section, in the order of ``settings.py``; what it inherits comes last but one."""
     found: dict[str, dict[str, FieldInfo]] = {}
-    for name, field in Settings.model_fields.items():
+    own = [name for name in Settings.model_fields if name not in ControlSettings.model_fields]
+    for name in [*own, *ControlSettings.model_fields]:
+        field = Settings.model_fields[name]
         found.setdefault(str(_extra(field)["section"]), {})[name] = field
-    return found
+    return {**found, _LAST: found.pop(_LAST)}
 
 
 def is_secret(name: str) -> bool:

@@ -9,10 +9,14 @@ from __future__ import annotations
 import re
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import ConfigDict, Field, SecretStr, field_validator, model_validator
 from pydantic_core import PydanticCustomError
+
+from .control import ControlSettings
+from .fields import field as _field
+from .fields import secret as _secret
 
 LogLevel = Literal["debug", "info", "warn", "error", "critical"]
 JwtAlgorithm = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA"]
@@ -28,18 +32,10 @@ _OUTWARD = ("exotel_api_url", "deepgram_url", "deepgram_speak_url", "llm_url", "
 _SECURE_URL = r"(?:(?:https|wss)://[^\s/?#@]+|(?:http|ws)://(?:localhost|127\.0\.0\.1|\[::1\])(?::[0-9]+)?)(?:/[^\s?#]*)?"
 
 
-def _field(default: Any, section: str, text: str, **limits: Any) -> Any:
-    return Field(default, description=text, json_schema_extra={"section": section}, **limits)
-
-
-def _secret(section: str, text: str) -> Any:
-    return Field(None, description=text, json_schema_extra={"section": section, "secret": True})
-
-
 Words = Annotated[tuple[str, ...], Field()]
 
 
-class Settings(BaseModel):
+class Settings(ControlSettings):
     """Everything an operator may decide, checked as a whole before the reactor runs."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, hide_input_in_errors=True)

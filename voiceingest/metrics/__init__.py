@@ -24,11 +24,14 @@ from prometheus_client.metrics_core import (
 from twisted.logger import Logger
 
 from .. import __version__
-from .families import CALL_FAMILIES, FAMILIES, Family
+from .control_families import CONTROL_FAMILIES
+from .families import CALL_FAMILIES, FAMILIES
+from .family import Family
 from .series import OTHER, Histogram, Label, LabelledHistogram, Tally
 
 __all__ = [
     "CALL_FAMILIES",
+    "CONTROL_FAMILIES",
     "FAMILIES",
     "OTHER",
     "Family",
@@ -99,6 +102,7 @@ class Metrics:
             "autobahn": version("autobahn"),
         }
         self._count_calls()
+        self._count_sessions()
         self._gauges: dict[str, Callable[[], float]] = {}
         self.registry = CollectorRegistry()
         self.registry.register(self)
@@ -127,6 +131,21 @@ class Metrics:
         self.barge_in_latency = _histogram("barge_in_latency")
         self.llm_first_word = _histogram("llm_first_word")
         self.speak_first_audio = _histogram("speak_first_audio")
+
+    def _count_sessions(self) -> None:
+        self.streams_revoked = self.idempotent_replays = 0
+        self.store_up = self.store_queue = 0
+        self.devices_registered = _tally("devices_registered")
+        self.token_refreshes = _tally("token_refreshes")
+        self.tokens_revoked = _tally("tokens_revoked")
+        self.session_moves = _tally("session_moves")
+        self.session_requests = _tally("session_requests")
+        self.requests_limited = _tally("requests_limited")
+        self.store_errors = _tally("store_errors")
+        self.store_writes = _tally("store_writes")
+        self.session_cache = _tally("session_cache")
+        self.control_messages = _tally("control_messages")
+        self.store_latency = _histogram("store_latency")
 
     def read_gauge(self, attribute: str, read: Callable[[], float]) -> None:
         """Ask ``read`` for a gauge at each scrape, where that is easier than keeping it."""

@@ -17,6 +17,7 @@ from .ledger import Ledger
 from .playback import Chunk, Cleared, MarkOut, Playback
 from .resume import NO_WISH, ResumeClaim, Wish, is_same_numbering, seq_to_resume_at
 from .sentences import Sentences
+from .session_states import SessionState, SessionStep, next_session_state
 from .states import State, Step, next_state
 from .stream import Authority, Stream, StreamRules, Wake
 from .vad import EnergyVad, Voice
@@ -38,6 +39,8 @@ __all__ = [
     "Playback",
     "ResumeClaim",
     "Sentences",
+    "SessionState",
+    "SessionStep",
     "State",
     "Step",
     "Stream",
@@ -48,6 +51,7 @@ __all__ = [
     "Wish",
     "exotel_profile",
     "is_same_numbering",
+    "next_session_state",
     "next_state",
     "seq_to_resume_at",
 ]

@@ -97,6 +97,11 @@ class Stream:
         self.tenant_id = self.interaction_id = ""
         self._hold(authority, now)
 
+    @property
+    def subject(self) -> str:
+        """Whose credential it came with."""
+        return self._authority.subject
+
     # --- what the peer says
 
     def may_start(self, tenant_id: str, interaction_id: str) -> None:
