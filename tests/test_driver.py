@@ -25,6 +25,7 @@ from voiceingest.errors import (
     KeysUnavailable,
     PeerTooSlow,
     TokenExpired,
+    TokenRevoked,
     Unauthenticated,
     UnknownEvent,
     VoiceIngestError,
@@ -341,6 +342,88 @@ class Refusals(SynchronousTestCase):
         self.assertEqual(
             (world.metrics.connections["ingest"], world.metrics.connections_opened["ingest"]), (0, 0)
         )
+
+
+class Records(SynchronousTestCase):
+    """What is kept of a stream hears of its beginning and of its end, and may end it."""
+
+    def test_a_stream_begins_and_ends(self) -> None:
+        world = World()
+        driver, _, lane = world.live(subject="user-1")
+        facts = StreamFacts("acme", "call", AUDIO, int(WALL * 1000))
+        self.assertEqual(list(world.records.began_with.values()), [(facts, "user-1", "ingest")])
+        driver.frame(FRAME)
+        driver.stop()
+        self.assertEqual(world.records.ends, [])
+        lane.confirm()
+        self.assertEqual(world.records.ends, [("stopped", 1)])
+        driver.lost(1000)
+        self.assertEqual(len(world.records.ends), 1)
+
+    def test_a_connection_without_a_stream_is_none(self) -> None:
+        world = World()
+        driver, _ = world.connect()
+        driver.start("other", "call", AUDIO)
+        driver.lost(1006)
+        self.assertEqual((world.records.began_with, world.records.ends), ({}, []))
+
+    def test_why_it_ended(self) -> None:
+        for error in (FrameTooBig(), InternalError()):
+            world = World()
+            driver, _, _ = world.live()
+            driver.refuse(error)
+            self.assertEqual(world.records.ends, [(error.code, 0)])
+        world = World(flush_timeout_s=2)
+        driver, _, _ = world.live()
+        driver.frame(FRAME)
+        driver.stop()
+        world.pump(3.0)
+        self.assertEqual(world.records.ends, [("flush_timeout", 1)])
+        world = World()
+        driver, _, _ = world.live()
+        driver.lost(1006)
+        self.assertEqual(world.records.ends, [("disconnected", 0)])
+
+    def test_hung_up_it_is_flushed_and_stopped(self) -> None:
+        world = World()
+        driver, far, lane = world.live()
+        driver.frame(FRAME)
+        (stream,) = world.records.live
+        stream.hang_up(None)
+        stream.hang_up(None)
+        driver.frame(FRAME)
+        self.assertEqual((far.closed, world.metrics.frames_fenced), (None, 1))
+        lane.confirm()
+        self.assertEqual((far.words(), far.closed), (["started", "stopped"], (1000, "")))
+        self.assertEqual(lane.events[-1], ("stopped", {"seq": 1, **ledger(1, 1), "reason": "ended"}))
+        self.assertEqual(world.records.ends, [("ended", 1)])
+        stream.hang_up(None)
+        stream.hang_up(TokenRevoked())
+        self.assertEqual(len(world.records.ends), 1)
+
+    def test_hung_up_with_an_error_it_is_closed_with_it(self) -> None:
+        world = World()
+        driver, far, lane = world.live()
+        driver.frame(FRAME)
+        (stream,) = world.records.live
+        stream.hang_up(TokenRevoked())
+        self.assertEqual((far.words()[-1], far.closed), ("token_revoked", (4401, "token_revoked")))
+        self.assertEqual(world.records.ends, [("token_revoked", 1)])
+        # What was taken is still delivered.
+        lane.confirm()
+        self.assertEqual(lane.events[-1][1]["reason"], "token_revoked")
+        driver.lost(4401)
+        self.assertEqual((len(world.registry), len(world.deadlines)), (0, 0))
+
+    def test_while_it_is_flushed_it_may_still_be_cut(self) -> None:
+        world = World()
+        driver, far, _ = world.live()
+        driver.frame(FRAME)
+        (stream,) = world.records.live
+        stream.hang_up(None)
+        stream.hang_up(TokenRevoked())
+        self.assertEqual(far.closed, (4401, "token_revoked"))
+        self.assertEqual(world.records.ends, [("token_revoked", 1)])
 
 
 class Time(SynchronousTestCase):
@@ -728,6 +811,12 @@ class Machine(RuleBasedStateMachine):
         else:
             verdict.errback(Unauthenticated())
 
+    @rule(number=st.integers(0, 3), error=st.sampled_from([None, TokenRevoked, InternalError]))
+    def hang_up(self, number: int, error: type[VoiceIngestError] | None) -> None:
+        live = self.world.records.live
+        if live:
+            live[number % len(live)].hang_up(None if error is None else error())
+
     @rule(number=st.integers(0, 3), error=st.sampled_from([BadJson, FrameTooBig]))
     def refuse(self, number: int, error: type[VoiceIngestError]) -> None:
         driver = self.pick(number)
@@ -778,6 +867,12 @@ class Machine(RuleBasedStateMachine):
         assert world.metrics.sessions_started == len(world.lanes)
         assert world.metrics.frames_received == sum(len(lane.frames) for lane in world.lanes)
         assert world.metrics.acks_sent >= sum(len(far.acks) for _, far in self.all)
+
+    @invariant()
+    def the_records_hear_of_every_stream(self) -> None:
+        records = self.world.records
+        assert len(records.began_with) == self.world.metrics.sessions_started
+        assert len(records.live) == self.world.metrics.sessions_active
 
     @invariant()
     def an_end_is_an_end(self) -> None:

@@ -21,7 +21,7 @@ from tests.support.world import AUDIO, FRAME, WALL, Far, Lane, World, ledger
 from voiceingest.audio import AudioFormat
 from voiceingest.auth.resume import ResumeTokens
 from voiceingest.driver import StreamDriver
-from voiceingest.errors import PeerGone, PeerTooSlow, RateLimited, TokenExpired
+from voiceingest.errors import InternalError, PeerGone, PeerTooSlow, RateLimited, TokenExpired, TokenRevoked
 from voiceingest.limits import RESUME_TOKEN_MAX_AGE_S
 from voiceingest.registry import DETACHED_MAX_COUNT, FLUSH_GRACE_S, MOVE_NOTICE_S
 from voiceingest.stream import State, Wish
@@ -467,6 +467,99 @@ class MoveTests(FlowCase):
         self.assertEqual(self.world.metrics.sessions_active, 0)
 
 
+class RecordTests(FlowCase):
+    """However often its connection changes, a stream begins once and ends once."""
+
+    def ends(self) -> list[tuple[str, int]]:
+        return self.world.records.ends
+
+    def test_resumed_it_is_still_the_same(self) -> None:
+        driver, far, lane = self.world.live()
+        driver.lost(1006)
+        again, _ = self.come_back(far)
+        self.send(again, 2)
+        lane.confirm()
+        self.assertEqual((len(self.world.records.began_with), self.ends()), (1, []))
+        again.stop()
+        self.assertEqual(self.ends(), [("stopped", 2)])
+
+    def test_given_up_it_has_ended(self) -> None:
+        driver, _, _ = self.world.live()
+        driver.lost(1006)
+        self.world.pump(WINDOW_S - 0.5)
+        self.assertEqual(self.ends(), [])
+        self.world.pump(1.0)
+        self.assertEqual(self.ends(), [("disconnected", 0)])
+
+    def test_replaced_the_older_ends_before_the_newer_begins(self) -> None:
+        self.world.live()
+        (older,) = self.world.records.live
+        self.world.live()
+        self.assertEqual(self.ends(), [("replaced", 0)])
+        first, second = self.world.records.began_with
+        self.assertIs(first, older)
+        self.assertEqual(self.world.records.live, [second])
+
+    def test_one_of_another_process_begins_here(self) -> None:
+        tokens = ResumeTokens("s" * 32, WINDOW_S, self.world.wall)
+        token = tokens.mint("acme", "call", 42, (24000, "pcm16"), 1)
+        self.world.live(wish=Wish(token, acked=20))
+        ((facts, _, _),) = self.world.records.began_with.values()
+        self.assertEqual(facts.epoch, 42)
+
+    def test_moved_is_not_ended_for_good(self) -> None:
+        """Whether its client is there, waits to come back, or is lost in the middle of it."""
+        willing = Wish(resumable=True)
+        _, _, _ = self.world.live("here", wish=willing)
+        waits, _, _ = self.world.live("waits", wish=willing)
+        waits.lost(1006)
+        lost, _, _ = self.world.live("lost", wish=willing)
+        self.world.registry.drain(10.0)
+        lost.lost(1006)
+        self.world.pump(MOVE_NOTICE_S + 1.0)
+        self.assertEqual(self.ends(), [("moved", 0)] * 3)
+        self.assertEqual(self.world.metrics.streams_moved, 3)
+
+    def test_without_resuming_a_shutdown_is_the_end(self) -> None:
+        self.world = World()
+        self.world.live()
+        self.world.registry.drain(1.0)
+        self.world.pump(1.5)
+        self.assertEqual(self.ends(), [("draining", 0)])
+
+    def test_hung_up_while_its_client_is_away(self) -> None:
+        driver, far, lane = self.world.live()
+        self.send(driver, 1)
+        driver.lost(1006)
+        (stream,) = self.world.records.live
+        stream.hang_up(None)
+        lane.confirm()
+        self.assertEqual(lane.events[-1], ("stopped", {"seq": 1, **ledger(1, 1), "reason": "ended"}))
+        self.assertEqual((self.ends(), self.world.registry.detached_count), ([("ended", 1)], 0))
+        # Its client is told the last word when it comes back.
+        driver, again = self.world.connect()
+        driver.start("acme", "call", AUDIO, Wish(far.last("started")["resume_token"]))
+        self.assertEqual((again.words(), again.closed), (["stopped"], (1000, "")))
+
+    def test_refused_nobody_comes_back_to_it(self) -> None:
+        for error in (TokenRevoked(), InternalError()):
+            for is_away in (True, False):
+                self.world = World(resume_window_s=WINDOW_S)
+                driver, far, lane = self.world.live()
+                if is_away:
+                    driver.lost(1006)
+                (stream,) = self.world.records.live
+                stream.hang_up(error)
+                self.assertEqual(self.ends(), [(error.code, 0)])
+                self.assertEqual(lane.events[-1][1]["reason"], error.code)
+                if not is_away:
+                    self.assertEqual(far.closed, (error.close_code, error.code))
+                    driver.lost(error.close_code)
+                self.assertEqual(self.world.registry.detached_count, 0)
+                _, again = self.come_back(far)
+                self.assertEqual(again.words(), ["resume_expired"])
+
+
 class Client:
     """A client that keeps what was not acked, and knows what became of what it sent."""
 
@@ -537,6 +630,11 @@ class FlowMachine(RuleBasedStateMachine):
         if client.driver is not None:
             client.driver.stop()
 
+    @rule(data=st.data(), error=st.sampled_from([None, TokenRevoked()]))
+    @precondition(lambda self: self.world.records.live)
+    def hang_up(self, data: st.DataObject, error: TokenRevoked | None) -> None:
+        data.draw(st.sampled_from(self.world.records.live)).hang_up(error)
+
     @rule(data=st.data(), count=st.integers(1, 3))
     @precondition(lambda self: any(lane.open for lane in self.world.lanes))
     def confirm(self, data: st.DataObject, count: int) -> None:
@@ -595,6 +693,7 @@ class FlowMachine(RuleBasedStateMachine):
             assert len(last) == int(is_over), (flow.stream.state, flow.lane.events)
         active = [flow for flow in self.streams if flow.stream.state is not State.ENDED]
         assert self.world.metrics.sessions_active == len(active)
+        assert self.world.records.live == active
 
 
 class MachineTests(SynchronousTestCase):

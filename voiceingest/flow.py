@@ -153,13 +153,14 @@ class Flow:
 
     def hang_up(self, error: VoiceIngestError | None) -> None:
         """End it (``ILiveStream``): flushed and stopped, or refused."""
-        if error is None and self.stream.state in (State.LIVE, State.DETACHED):
+        if error is not None:
+            if self._connection is not None:
+                self._connection.refuse(error)
+            # Nobody may come back to it, whatever the error allows elsewhere.
+            self.end(Step.CUT, error.code)
+        elif self.stream.state in (State.LIVE, State.DETACHED):
             self.why_ended = "ended"
             self.stop()
-        elif error is not None and self._connection is not None:
-            self._connection.refuse(error)
-        elif error is not None:
-            self.end(Step.CUT, error.code)
 
     def give_up(self) -> None:
         """Nobody comes back any more."""
@@ -224,7 +225,7 @@ class Flow:
         self.why_ended = why
         self._house.registry.release(self)
         self._metrics.sessions_active -= 1
-        self._house.records.ended(self, why, self.stream.seq)
+        self._house.records.ended(self, "moved" if self._is_moving else why, self.stream.seq)
         figures = self.stream.ledger.summary()
         self.note("stream ended", "stream_ended", reason=why, seq=self.stream.seq, **figures)
         self.settle()

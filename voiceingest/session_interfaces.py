@@ -131,7 +131,10 @@ class IStreamRecords(Protocol):
         """A stream is live; ``subject`` is whose credential it came with."""
 
     def ended(self, stream: ILiveStream, reason: str, frames: int) -> None:
-        """It takes nothing more; ``reason`` is the word of its last event, ``stopped`` where all is well."""
+        """It takes nothing more; ``reason`` is ``stopped`` where all is well, an error's code, or why not.
+
+        ``moved``: the daemon shuts down, and another process is to go on with it.
+        """
 
 
 class NoRecords:

@@ -7,6 +7,7 @@ from typing import Final
 from tests.support.case import SynchronousTestCase
 from voiceingest.errors import IllegalMove
 from voiceingest.stream import SessionState, SessionStep, next_session_state
+from voiceingest.stream.session_states import session_mermaid
 
 # The table once more, as the contract tells it: pending -> active -> completed | error | expired.
 ALLOWED: Final = {
@@ -38,6 +39,12 @@ class SessionStateTests(SynchronousTestCase):
         for state in SessionState:
             reachable = any((state, step) in ALLOWED_STATES for step in SessionStep)
             self.assertEqual(state.is_open, reachable)
+
+    def test_the_drawing_has_every_move_and_nothing_else(self) -> None:
+        first, *arrows = session_mermaid().splitlines()
+        moves = [f"    {before} --> {after}: {step}" for (before, step), after in ALLOWED.items()]
+        ends = [f"    {state} --> [*]" for state in ("completed", "error", "expired")]
+        self.assertEqual((first, arrows), ("stateDiagram-v2", ["    [*] --> pending", *moves, *ends]))
 
 
 ALLOWED_STATES: Final = {(SessionState(state), SessionStep(step)) for state, step in ALLOWED}

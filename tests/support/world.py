@@ -16,6 +16,7 @@ from voiceingest.house import House
 from voiceingest.interfaces import Claims, IStreamSink, StreamFacts
 from voiceingest.metrics import Metrics
 from voiceingest.registry import Registry
+from voiceingest.session_interfaces import ILiveStream
 from voiceingest.stream import NO_WISH, StreamRules, Wish
 
 AUDIO = AudioFormat()
@@ -138,6 +139,35 @@ class Lane:
         return len(returned), sum(self.sizes[seq] for seq in returned)
 
 
+class Records:
+    """Notes what streams tell of themselves (``IStreamRecords``), and that each begins and ends once."""
+
+    def __init__(self) -> None:
+        self.began_with: dict[ILiveStream, tuple[StreamFacts, str, str]] = {}
+        self.ended_with: dict[ILiveStream, tuple[str, int]] = {}
+
+    def began(self, stream: ILiveStream, facts: StreamFacts, subject: str, transport: str) -> None:
+        """Note it."""
+        assert stream not in self.began_with, "begun twice"
+        self.began_with[stream] = facts, subject, transport
+
+    def ended(self, stream: ILiveStream, reason: str, frames: int) -> None:
+        """Note it."""
+        assert stream in self.began_with, "ended before it began"
+        assert stream not in self.ended_with, "ended twice"
+        self.ended_with[stream] = reason, frames
+
+    @property
+    def live(self) -> list[ILiveStream]:
+        """Those that have not ended, the oldest first."""
+        return [stream for stream in self.began_with if stream not in self.ended_with]
+
+    @property
+    def ends(self) -> list[tuple[str, int]]:
+        """How each has ended, in order."""
+        return list(self.ended_with.values())
+
+
 class World:
     """A house whose every part is a fake, and the connections in it."""
 
@@ -152,6 +182,7 @@ class World:
         self.deadlines = Deadlines(self.clock)
         self.order: list[str] = []
         self.lanes: list[Lane] = []
+        self.records = Records()
         self.verdicts: dict[str, Deferred[Claims]] = {}
         self.broken = False
         self.house = House(
@@ -164,6 +195,7 @@ class World:
             wall_clock=lambda: WALL + self.clock.seconds(),
             metrics=self.metrics,
             tokens=ResumeTokens("s" * 32, rules.get("resume_window_s", 0.0), self.wall),
+            records=self.records,
         )
 
     def wall(self) -> float:

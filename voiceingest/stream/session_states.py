@@ -1,4 +1,7 @@
-"""The states of a session's record, as a table: the one place where a move is allowed."""
+"""The states of a session's record, as a table: the one place where a move is allowed.
+
+The drawing in ``docs/explanation/sessions.md`` is made from it.
+"""
 
 from __future__ import annotations
 
@@ -52,3 +55,14 @@ def next_session_state(state: SessionState, step: SessionStep) -> SessionState:
     if found is None:
         raise IllegalMove
     return found
+
+
+def session_mermaid() -> str:
+    """The table as a Mermaid state diagram, for the documentation."""
+    lines = ["stateDiagram-v2", f"    [*] --> {SessionState.PENDING.value}"]
+    lines += [
+        f"    {before.value} --> {after.value}: {step.value}"
+        for (before, step), after in SESSION_MOVES.items()
+    ]
+    lines += [f"    {state.value} --> [*]" for state in SessionState if not state.is_open]
+    return "\n".join(lines) + "\n"
