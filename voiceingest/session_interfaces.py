@@ -7,14 +7,18 @@ Times are seconds since the epoch, as everybody's clock has them, since they are
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from .device_interfaces import Caller
 from .errors import VoiceIngestError
 from .interfaces import StreamFacts
 from .stream import SessionState
+
+# What processes tell one another; the subject is the id of the session, of the user whose device was
+# revoked, or of the family of tokens.
+ControlKind = Literal["session_ended", "device_revoked", "family_revoked"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +80,8 @@ class ISessionStore(Protocol):
     async def add(self, session: Session, idempotency: Idempotency | None, open_max: int) -> Session:
         """Keep a new session; the one that was made before under the same key of the same user.
 
+        One that is there already, by its id or as that of the same stream (tenant, interaction, epoch), is
+        given back as it is, open or not: whoever did not hear that it was kept may say it again.
         Raises: ``IdempotencyMismatch``; ``TooManySessions`` where the user has ``open_max`` open ones.
         """
 
@@ -83,7 +89,10 @@ class ISessionStore(Protocol):
         """One session."""
 
     async def update(self, session: Session, version: int) -> bool:
-        """Write a session that was read as ``version``; ``False`` when it has been changed since."""
+        """Write a session that was read as ``version``; ``False`` when it has been changed since.
+
+        ``session.version`` is the new one.
+        """
 
     async def page(self, query: SessionQuery) -> Sequence[Session]:
         """The sessions that are asked for."""
@@ -95,7 +104,11 @@ class ISessionStore(Protocol):
         """Which of these are still open."""
 
     async def vouch(self, session_ids: Sequence[str], node: str, now: float, expires_at: float) -> None:
-        """These are alive, here."""
+        """These are alive, here.
+
+        Only those that are active and whose ``node`` it is: one that goes on at another process is that
+        one's to vouch for. It is no change of the session: its version stays.
+        """
 
     async def overdue(self, now: float, lost_before: float, limit: int) -> Sequence[Session]:
         """Open sessions past their time; and those of a stream nobody has vouched for since."""
@@ -105,7 +118,10 @@ class ISessionStore(Protocol):
 
 
 class ISessionCache(Protocol):
-    """Keeps sessions at hand. Never raises, never waits long: what it does not have, the store has."""
+    """Keeps sessions at hand. Never raises, never waits long: what it does not have, the store has.
+
+    What is kept is never replaced by an older version of it.
+    """
 
     async def get(self, session_id: str) -> Session | None:
         """A session, where it is here and not old."""
@@ -145,6 +161,19 @@ class NoRecords:
 
     def ended(self, stream: ILiveStream, reason: str, frames: int) -> None:
         """Nobody keeps it."""
+
+
+class IControlBus(Protocol):
+    """Tells the other processes. Plain calls that never wait and never raise; what is lost is lost.
+
+    Whoever counts on a message has to find out by himself, later, what it would have told.
+    """
+
+    def tell(self, kind: ControlKind, subject: str) -> None:
+        """Tell the others; not this process."""
+
+    def listen(self, kind: ControlKind, hear: Callable[[str], object]) -> None:
+        """Have ``hear(subject)`` called for what another process has told."""
 
 
 # --- what the APIs ask -----------------------------------------------------------------------
