@@ -43,6 +43,7 @@ from voiceingest.config import Settings
 from voiceingest.errors import every_error
 from voiceingest.metrics import FAMILIES
 from voiceingest.stream.framer import exotel_profile
+from voiceingest.stream.session_states import session_mermaid
 from voiceingest.stream.states import mermaid
 from voiceingest.tap import Options, flags
 from voiceingest.wire import envelope, exotel, ingest
@@ -53,6 +54,7 @@ WIRE_EXOTEL: Final = ROOT / "docs" / "reference" / "wire-exotel.md"
 AGENTS: Final = ROOT / "docs" / "how-to" / "agents.md"
 PARROT: Final = ROOT / "examples" / "parrot_agent.py"
 ARCHITECTURE: Final = ROOT / "docs" / "explanation" / "architecture.md"
+SESSIONS: Final = ROOT / "docs" / "explanation" / "sessions.md"
 MEMORY: Final = ROOT / "docs" / "explanation" / "memory.md"
 
 # Words in capitals that are no setting of the daemon.
@@ -422,6 +424,11 @@ class BlockTests(SynchronousTestCase):
         text = ARCHITECTURE.read_text()
         drawn = text.partition("<!-- states:begin -->")[2].partition("<!-- states:end -->")[0]
         self.assertEqual(drawn.strip(), f"```mermaid\n{mermaid()}```")
+
+    def test_the_drawing_of_the_states_of_a_session(self) -> None:
+        text = SESSIONS.read_text()
+        drawn = text.partition("<!-- session-states:begin -->")[2].partition("<!-- session-states:end -->")[0]
+        self.assertEqual(drawn.strip(), f"```mermaid\n{session_mermaid()}```")
 
     def test_the_order_of_the_service_tree(self) -> None:
         section = ARCHITECTURE.read_text().partition("\n## Start and stop\n")[2]
