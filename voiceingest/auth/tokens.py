@@ -5,17 +5,11 @@ few headers read.
 The order is that of RFC 8725: size, form, header, key, signature, and only then the claims.
 The header's ``jku``, ``x5u``, ``jwk`` and ``x5c`` are never looked at.
 
-The signature is PyJWT's to check. The envelope is taken apart here, because its parser walks
-every character in Python and would run twice, once to learn the ``kid`` and once to verify:
-130 us a token that way, 42 us this way, 24 us of which are RSA itself (2048 bits).
+The signature is PyJWT's to check; the envelope is taken apart by :mod:`.envelope`.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
-import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -25,9 +19,10 @@ from jwt.algorithms import get_default_algorithms
 
 from ..config import Settings
 from ..interfaces import Claims
-from ..limits import IDENTIFIER_MAX_CHARS, TOKEN_MAX_BYTES
+from ..limits import IDENTIFIER_MAX_CHARS
+from .envelope import check_header, members, parts, unpacked
 from .keys import KeySet
-from .refusal import EXPIRED, MISSING, refusal
+from .refusal import EXPIRED, refusal
 
 # No algorithm that signs with a shared secret, and never ``none``: they cannot even be named.
 _VERIFIERS: Final = {
@@ -35,9 +30,6 @@ _VERIFIERS: Final = {
     for name, algorithm in get_default_algorithms().items()
     if name in {"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA"}
 }
-
-# RFC 7515 section 2: base64url without padding, three parts.
-_COMPACT: Final = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 
 # RFC 9068 section 2.1 and RFC 7519 section 5.1: an ID token of another ``typ`` is no access token.
 _TYPES: Final = frozenset({"jwt", "at+jwt"})
@@ -82,26 +74,20 @@ def verify(token: str, keys: KeySet, rules: Rules, now: float) -> Claims:
 
     Raises: ``Unauthenticated`` with one constant text, whatever the token is; nothing else.
     """
-    if not token:
-        raise refusal(MISSING)
-    if len(token) > TOKEN_MAX_BYTES:
-        raise refusal("too_big")
-    if not _COMPACT.fullmatch(token):
-        raise refusal("malformed")
-    head, payload, seal = token.split(".")
+    head, payload, seal = parts(token)
     header = _header(head)
     algorithm = _algorithm(header, rules)
     public = keys.choose(header.get("kid"), algorithm)
     signed = token[: len(head) + 1 + len(payload)].encode("ascii")
-    if not _VERIFIERS[algorithm].verify(signed, public, _unpacked(seal)):
+    if not _VERIFIERS[algorithm].verify(signed, public, unpacked(seal)):
         raise refusal("bad_signature")
-    return _claims(_members(payload, "bad_payload"), rules, now)
+    return _claims(members(payload, "bad_payload"), rules, now)
 
 
 @lru_cache(maxsize=16)
 def _header(head: str) -> Mapping[str, Any]:
     """The header of a token. All tokens of one key have the same, and nothing in it is secret."""
-    return _members(head, "bad_header")
+    return members(head, "bad_header")
 
 
 def _algorithm(header: Mapping[str, Any], rules: Rules) -> str:
@@ -109,13 +95,7 @@ def _algorithm(header: Mapping[str, Any], rules: Rules) -> str:
     algorithm = header.get("alg")
     if not isinstance(algorithm, str) or algorithm not in rules.algorithms or algorithm not in _VERIFIERS:
         raise refusal("bad_algorithm")
-    # No extension is understood here, so any that must be understood is a refusal
-    # (RFC 7515 section 4.1.11); ``b64`` (RFC 7797) would change what was signed.
-    if "crit" in header or "b64" in header:
-        raise refusal("crit")
-    kind = header.get("typ", "JWT")
-    if not isinstance(kind, str) or kind.lower().removeprefix("application/") not in _TYPES:
-        raise refusal("typ")
+    check_header(header, _TYPES)
     if "kid" in header and header["kid"] is None:
         raise refusal("bad_kid")
     return algorithm
@@ -123,7 +103,7 @@ def _algorithm(header: Mapping[str, Any], rules: Rules) -> str:
 
 def _claims(claims: Mapping[str, Any], rules: Rules, now: float) -> Claims:
     """Check the claims of a token whose signature holds."""
-    expires_at = _checked_times(claims, rules, now)
+    expires_at = checked_times(claims, rules, now)
     if rules.issuer is not None and claims.get("iss") != rules.issuer:
         raise refusal("issuer")
     if rules.audience is not None:
@@ -138,8 +118,11 @@ def _claims(claims: Mapping[str, Any], rules: Rules, now: float) -> Claims:
     )
 
 
-def _checked_times(claims: Mapping[str, Any], rules: Rules, now: float) -> float:
-    """Check ``exp``, ``nbf`` and ``iat`` (RFC 7519 section 4.1) and return ``exp``."""
+def checked_times(claims: Mapping[str, Any], rules: Rules, now: float) -> float:
+    """Check ``exp``, ``nbf`` and ``iat`` (RFC 7519 section 4.1) and return ``exp``.
+
+    Raises: ``Unauthenticated``.
+    """
     expires_at = _instant(claims, "exp")
     not_before = _instant(claims, "nbf")
     issued_at = _instant(claims, "iat")
@@ -174,40 +157,3 @@ def _text(claims: Mapping[str, Any], name: str, reason: str, least: int, most: i
     if not isinstance(value, str) or not least <= len(value) <= most or not value.isprintable():
         raise refusal(reason)
     return value
-
-
-def _members(segment: str, reason: str) -> dict[str, Any]:
-    """Decode one part that is a JSON object, each of its members once."""
-    try:
-        fields = _DECODER.decode(_unpacked(segment).decode("utf-8"))
-    except (ValueError, RecursionError):
-        raise refusal(reason) from None
-    if not isinstance(fields, dict):
-        raise refusal(reason)
-    return fields
-
-
-def _unpacked(segment: str) -> bytes:
-    try:
-        raw = base64.urlsafe_b64decode(segment + "=" * (-len(segment) % 4))
-    except binascii.Error:
-        raise refusal("malformed") from None
-    # The last character may carry bits that decode to nothing: one token, one spelling.
-    if base64.urlsafe_b64encode(raw).rstrip(b"=") != segment.encode("ascii"):
-        raise refusal("malformed")
-    return raw
-
-
-def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    # RFC 7519 section 4: two parsers could read two different tokens out of a repeated member.
-    fields = dict(pairs)
-    if len(fields) != len(pairs):
-        raise ValueError("a member is repeated")
-    return fields
-
-
-def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not JSON")
-
-
-_DECODER: Final = json.JSONDecoder(object_pairs_hook=_each_once, parse_constant=_no_constant)
