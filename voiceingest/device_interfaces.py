@@ -112,7 +112,11 @@ class IDeviceStore(Protocol):
         """Revoke every family of a device, and itself where ``for_good``; how many families there were."""
 
     async def forget_tokens(self, now: float) -> int:
-        """Delete refresh tokens and families that have been of no use for a while; how many."""
+        """Delete refresh tokens and families that have been of no use for a while; how many.
+
+        A used token stays until it would have expired: it is known by that when it comes again. A
+        family stays as long as an access token of it may live.
+        """
 
 
 class IDevices(Protocol):
@@ -121,7 +125,8 @@ class IDevices(Protocol):
     async def register(self, identifier: str, device_token: str | None, secret: str | None) -> Tokens:
         """Register a device, or give a known one that proves itself new tokens.
 
-        Raises: ``RegistrationRefused``, ``DeviceUnproven``, ``DeviceRevoked``, ``StoreUnavailable``.
+        Raises: ``BadField``, ``RegistrationRefused``, ``DeviceUnproven``, ``DeviceRevoked``,
+        ``StoreUnavailable``.
         """
 
     async def refresh(self, refresh_token: str) -> Tokens:
