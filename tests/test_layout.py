@@ -20,6 +20,7 @@ TESTED_ELSEWHERE: Final = {
     "call_interfaces.py": "declares and does nothing; each provider is checked where it is tested",
     "config/control.py": "a part of the settings; tests/config/test_settings.py",
     "config/fields.py": "a part of the settings; tests/config/test_settings.py",
+    "devices/revocation.py": "declares and does nothing; tests/devices/test_devices.py",
     "device_interfaces.py": "declares and does nothing; each provider is checked where it is tested",
     "session_interfaces.py": "declares and does nothing; each provider is checked where it is tested",
     "cli/__main__.py": "two lines; the command is run in tests/integration/test_packaging.py",

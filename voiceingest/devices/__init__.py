@@ -1,0 +1,20 @@
+"""Devices and their tokens, beneath REST, gRPC and every transport.
+
+Pure: ``credentials`` (what a device is given, and what is kept of it), ``families`` (whose tokens
+were found to hold a moment ago). ``devices`` is the one who is asked (``device_interfaces.IDevices``),
+over a store that is given; ``access`` checks its tokens, ``revocation`` says what no longer holds.
+``audit`` writes what an auditor asks for. ``live`` knows whose streams are live and ends them when
+tokens are revoked; ``chain`` lets several parts hear of streams.
+
+Floor 6: ``http``, ``transports`` and the wiring may import it; it does not import the store, nor
+``sessions``.
+"""
+
+from __future__ import annotations
+
+from .chain import Chain
+from .devices import Devices
+from .live import LiveStreams
+from .revocation import IUserStreams, Revocation
+
+__all__ = ["Chain", "Devices", "IUserStreams", "LiveStreams", "Revocation"]
