@@ -2,16 +2,24 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from pydantic import SecretStr
 from twisted.internet.task import Clock
 
 from tests.devices.test_chain import FACTS, Line
-from tests.support.case import SynchronousTestCase
-from tests.support.world import AUDIO, FRAME, World
+from tests.support.case import SynchronousTestCase, TestCase
+from tests.support.device_store import MemoryDeviceStore
+from tests.support.world import AUDIO, FRAME, Far, World
+from voiceingest.aio import as_deferred
+from voiceingest.auth.authenticator import JwtAuthenticator
+from voiceingest.auth.device_tokens import DeviceTokens
+from voiceingest.auth.either import EitherAuthenticator
+from voiceingest.auth.pinned import PinnedKeys
+from voiceingest.auth.tokens import Rules
 from voiceingest.config import Settings
 from voiceingest.deadlines import Deadlines
-from voiceingest.devices import Chain, IUserStreams, LiveStreams
+from voiceingest.devices import Chain, Devices, IUserStreams, LiveStreams
 from voiceingest.devices.live import MARKS_MAX_COUNT
-from voiceingest.errors import TokenRevoked, VoiceIngestError
+from voiceingest.errors import RefreshReused, TokenRevoked, VoiceIngestError
 from voiceingest.metrics import Metrics
 from voiceingest.session_interfaces import IStreamRecords
 
@@ -76,6 +84,51 @@ class RevokedStreamTests(SynchronousTestCase):
         world.pump(0.25)
         self.assertEqual(far.closed, (4401, "token_revoked"))
         self.assertEqual(len(world.live_streams), 0)
+
+
+class RevokedByItsDeviceTests(TestCase):
+    """The same from the other end: what a device, or whoever has copied its token, does."""
+
+    def setUp(self) -> None:
+        settings = Settings(jwt_secret=SecretStr("s" * 32))
+        self.world = world = RevokedWorld()
+        tokens = DeviceTokens(settings)
+        self.devices = Devices(
+            MemoryDeviceStore(), tokens, settings, world.wall, world.clock.seconds, world.metrics,
+            world.live_streams,
+        )
+        issuer = JwtAuthenticator(PinnedKeys(()), Rules(), world.wall, world.metrics)
+        self.door = EitherAuthenticator(issuer, tokens.is_ours, self.devices)
+
+    async def stream(self, token: str) -> Far:
+        """A live stream that came with this token."""
+        claims = await self.door.verify(token)
+        driver, far = self.world.connect(subject=claims.subject, tenant_id=claims.tenant_id)
+        driver.start(claims.subject, f"call of {claims.subject}", AUDIO)
+        self.assertEqual(far.words(), ["started"])
+        return far
+
+    async def test_it_logs_out(self) -> None:
+        tokens = await as_deferred(self.devices.register("one", None, None))
+        other = await as_deferred(self.devices.register("two", None, None))
+        far, theirs = await self.stream(tokens.access_token), await self.stream(other.access_token)
+        caller = await as_deferred(self.devices.authenticate(tokens.access_token))
+        await as_deferred(self.devices.revoke(caller))
+        self.assertEqual((far.closed, theirs.closed), ((4401, "token_revoked"), None))
+        # It comes back with its device token, and stays.
+        again = await as_deferred(self.devices.register("one", tokens.device_token, None))
+        far = await self.stream(again.access_token)
+        self.world.pump(1)
+        self.assertIsNone(far.closed)
+
+    async def test_a_refresh_token_comes_twice(self) -> None:
+        tokens = await as_deferred(self.devices.register("one", None, None))
+        far = await self.stream(tokens.access_token)
+        await as_deferred(self.devices.refresh(tokens.refresh_token))
+        self.assertIsNone(far.closed)
+        with self.assertRaises(RefreshReused):
+            await as_deferred(self.devices.refresh(tokens.refresh_token))
+        self.assertEqual(far.closed, (4401, "token_revoked"))
 
 
 class Caller(Line):

@@ -4,10 +4,12 @@ Pure: ``bearer`` finds the one credential of a request, ``keys`` holds what is l
 verifies one token, ``refusal`` names why not. With time: ``tickets``, and ``calls``, who checks what
 Exotel brings. With files or network:
 ``pinned`` (one PEM key), ``jwks`` and ``jwks_http`` (a key set that is kept fresh).
-``authenticator`` puts them together behind ``interfaces.IAuthenticator``.
+``authenticator`` puts them together behind ``interfaces.IAuthenticator``. Tokens of devices, which we
+sign ourselves: ``device_keys``, ``device_tokens``; ``either`` asks whoever issued a token. ``envelope``
+is what all of them have in common.
 
 Floor 5: ``transports``, ``http``, ``service`` and ``cli`` may import it; it imports ``errors``,
-``limits``, ``config``, ``interfaces`` and, for types, ``metrics``.
+``limits``, ``config``, ``interfaces``, ``device_interfaces``, ``aio`` and, for types, ``metrics``.
 """
 
 from __future__ import annotations

@@ -14,6 +14,9 @@ from .keys import KeySet, from_pem
 # An 8192-bit RSA key is about 1.5 KB of PEM; whatever is larger is another file.
 _KEY_FILE_MAX_BYTES: Final = 64 * 1024
 
+# Why nothing can be verified: nobody has configured a key.
+NO_KEY: Final = "no_key"
+
 
 class PinnedKeys:
     """Holds one key, or none at all: then nothing can be verified and everybody is refused."""
@@ -43,7 +46,7 @@ class PinnedKeys:
     @property
     def ready(self) -> str | None:
         """``None``, or ``no_key`` where none is configured."""
-        return None if self._keys is not None else "no_key"
+        return None if self._keys is not None else NO_KEY
 
     def newer_keys(self) -> Deferred[None] | None:
         """There is nothing to wait for."""
