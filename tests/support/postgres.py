@@ -43,7 +43,7 @@ _ATTEMPTS: Final = 5
 
 # A test's server need not survive a loss of power.
 _SETTINGS: Final = (
-    *("fsync=off", "synchronous_commit=off", "full_page_writes=off", "autovacuum=off"),
+    *("fsync=off", "full_page_writes=off", "autovacuum=off"),
     *("shared_buffers=16MB", "max_connections=60", "log_min_messages=log", "unix_socket_directories="),
 )
 

@@ -59,18 +59,18 @@ async def current(connection: AsyncConnection) -> str | None:
     return await connection.run_sync(revision)
 
 
-async def upgrade(connection: AsyncConnection) -> None:
-    """Run what is missing, within the transaction ``connection`` has begun.
+async def upgrade(connection: AsyncConnection) -> bool:
+    """Run what is missing, within the transaction of ``connection``; whether anything was.
 
     Whoever comes second waits for the first, and finds nothing left to do: on SQLite since the
     transaction is the only one that writes, on PostgreSQL by a lock that ends with the transaction.
     """
     if connection.dialect.name == "postgresql":
         await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": LOCK_KEY})
-    await connection.run_sync(_run)
+    return await connection.run_sync(_run)
 
 
-def _run(connection: Connection) -> None:
+def _run(connection: Connection) -> bool:
     directory = steps()
     found = revision(connection)
 
@@ -78,7 +78,8 @@ def _run(connection: Connection) -> None:
         return directory._upgrade_revs("head", at)  # noqa: SLF001  (as alembic.command.upgrade does)
 
     if found == head():
-        return
+        return False
     with EnvironmentContext(Config(), directory, fn=missing) as environment:
         environment.configure(connection=connection, target_metadata=metadata)
         environment.run_migrations()
+    return True

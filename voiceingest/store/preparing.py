@@ -40,8 +40,7 @@ async def prepare(target: Target, settings: Settings) -> Outcome:
                     return "up to date"
             async with engine.connect() as connection:
                 await connection.execution_options(**{WRITES: True})
-                await _upgrade(connection)
-                return "upgraded"
+                return "upgraded" if await _upgrade(connection) else "up to date"
     finally:
         await engine.dispose()
 
@@ -59,9 +58,9 @@ async def revisions(target: Target, settings: Settings) -> tuple[str | None, str
         await engine.dispose()
 
 
-async def _upgrade(connection: AsyncConnection) -> None:
+async def _upgrade(connection: AsyncConnection) -> bool:
     try:
-        await migrating.upgrade(connection)
+        is_changed = await migrating.upgrade(connection)
         await connection.commit()
     except Exception as error:
         if reason_of(error) != "denied":
@@ -70,6 +69,7 @@ async def _upgrade(connection: AsyncConnection) -> None:
             f"the tables are not those of this version (revision {migrating.head()}), and this user may "
             "not change them: run `voiceingest db upgrade` as their owner"
         ) from None
+    return is_changed
 
 
 async def _open_file(target: Target, settings: Settings) -> None:

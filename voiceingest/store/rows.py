@@ -40,9 +40,9 @@ def session_row(session: Session) -> dict[str, Any]:
     return row
 
 
-def session_of(row: Row[Any]) -> Session:
-    """The session in a row of its table."""
-    found: dict[str, Any] = {name: row._mapping[name] for name in _SESSION}  # noqa: SLF001  (its public name)
+def session_of(row: Any) -> Session:
+    """The session in a row of its table, whatever else the row has (SQLAlchemy types them by their width)."""
+    found: dict[str, Any] = {name: getattr(row, name) for name in _SESSION}
     found["status"] = SessionState(found["status"])
     for name in _JSON:
         found[name] = json.loads(found[name])
