@@ -24,6 +24,7 @@ COMMANDS: Final = {
     "call": "call:call",
     "keygen": "keys:keygen",
     "token": "tokens:token",
+    "db": "db:db",
     "check-config": "configcmd:check_config",
     "default-config": "configcmd:default_config",
 }
