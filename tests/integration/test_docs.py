@@ -84,7 +84,7 @@ FOREIGN_WORDS: Final = frozenset(
             "x5c",
         ),
         *("sslmethod", "fullchain", "b64decode", "websockets", "aiohttp", "websocat", "ws", "klein", "attrs"),
-        *("appendfsync", "libfaketime", "nkeys", "nats"),
+        *("appendfsync", "libfaketime", "nkeys", "nats", "ignore_startup_parameters", "voice_app"),
     }
 )
 UNITS: Final = {"": 1, "MiB": 2**20, "KiB": 2**10}

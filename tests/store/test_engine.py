@@ -174,6 +174,23 @@ class StoreContract:
         self.assertIn("revision 9999", caught.exception.message)
 
 
+    @on_loop
+    async def test_whoever_watches_goes_on_after_a_mistake(self) -> None:
+        self.patch(engine, "WATCH_UP_S", 0.01)
+        store = await self.started()
+        looked = 0
+
+        async def stumble() -> None:
+            nonlocal looked
+            looked += 1
+            raise KeyError("a mistake of ours")
+
+        store._probe = stumble  # type: ignore[method-assign]
+        await until(lambda: looked > 2, "it looks again")
+        await store.stop()
+        self.assertEqual(len(self.flushLoggedErrors(KeyError)), looked)
+
+
 class SqliteStoreTests(StoreContract, SqliteCase):
     @on_loop
     async def test_the_file_is_ours_alone_and_keeps_a_log(self) -> None:

@@ -18,6 +18,7 @@ from voiceingest.store.reasons import LASTING, PASSING, reason_of
 DRIVERS = {
     "auth": [asyncpg.InvalidPasswordError("canary"), asyncpg.InvalidAuthorizationSpecificationError("x")],
     "missing": [asyncpg.InvalidCatalogNameError("x")],
+    "readonly": [asyncpg.ReadOnlySQLTransactionError("x")],
     "denied": [asyncpg.InsufficientPrivilegeError("x")],
     "schema": [asyncpg.UndefinedTableError("x"), asyncpg.UndefinedColumnError("x")],
     "constraint": [asyncpg.UniqueViolationError("x"), asyncpg.ForeignKeyViolationError("x")],

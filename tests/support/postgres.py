@@ -124,13 +124,16 @@ class PostgresServer:
     def freeze(self) -> None:
         """All its processes stop where they are; their connections stay."""
         for pid in self._pids():
-            os.kill(pid, signal.SIGSTOP)
-            wait_until_stopped(pid)
+            # One that serves a connection may end meanwhile.
+            with contextlib.suppress(ProcessLookupError, FileNotFoundError):
+                os.kill(pid, signal.SIGSTOP)
+                wait_until_stopped(pid)
 
     def thaw(self) -> None:
         """They go on."""
         for pid in self._pids():
-            os.kill(pid, signal.SIGCONT)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
 
     def kill(self) -> None:
         """End all its processes at once, frozen or not."""

@@ -43,6 +43,7 @@ RETRY_S: Final = 0.1
 _STOP_S: Final = 3.0
 
 _AWAY: Final = "the database does not answer"
+_STOPPED: Final = "the daemon is shutting down"
 _NOT_YET: Final = "the database has not answered yet"
 
 
@@ -93,7 +94,7 @@ class Store:
         if watch is not None:
             watch.cancel()
             await asyncio.wait([watch])
-        self._become("the daemon is shutting down")
+        self._reason, self._metrics.store_up = _STOPPED, 0
         if self._running:
             _, late = await asyncio.wait(self._running, timeout=_STOP_S)
             for task in late:
@@ -189,13 +190,17 @@ class Store:
                 await self._probe()
             except StoreUnusable as error:
                 self._become(error.message)
+            except Exception:
+                # Whatever it is, whoever watches goes on watching.
+                self._log.failure("the database could not be looked at", event="store_watch_failed")
 
     async def _probe(self) -> None:
         """Ask the database something, or bring it up to date first. Raises: ``StoreUnusable``."""
         try:
             if not self._is_prepared:
-                await prepare(self._target, self._settings)
+                outcome = await prepare(self._target, self._settings)
                 self._is_prepared = True
+                self._log.info("the tables were looked at", event="store_prepared", outcome=outcome)
             async with asyncio.timeout(TRANSACTION_MAX_S):
                 connection = await self._connect()
                 try:

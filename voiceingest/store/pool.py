@@ -45,6 +45,8 @@ def make_engine(target: Target, settings: Settings) -> AsyncEngine:
         pool_size=settings.pgpool_max_ingress,
         max_overflow=0,
         pool_timeout=wait_s,
+        # The statements count on it, whatever the server's own default is.
+        isolation_level="READ COMMITTED",
         pool_pre_ping=True,
         # The one that was used last comes first: the others grow idle, and are closed.
         pool_use_lifo=True,

@@ -22,7 +22,7 @@ LASTING: Final = {
     "missing": "there is no database of this name",
     "tls": "the TLS of the database is not what sslmode asks for",
     "path": "the file cannot be opened: check that its directory is there and may be written",
-    "readonly": "the file cannot be written",
+    "readonly": "the file cannot be written, or the server is one that only reads",
     "not_a_database": "the file is no SQLite database, or is broken",
     "denied": "this user may not do what is needed: see docs/how-to/postgresql.md for its rights",
 }
@@ -37,6 +37,7 @@ _SQLSTATES: Final = {
     "42P01": "schema",
     "42703": "schema",
     "23": "constraint",
+    "25006": "readonly",
     "53": "full",
     "57014": "timeout",
     "57P01": "lost",
