@@ -111,6 +111,9 @@ class InstallationTests(SynchronousTestCase):
         shutil.rmtree(installed.sources)
         installed.pip("install", str(wheel))
         self.assert_works(installed, installed.directory / "env")
+        # With its migrations.
+        command = str(installed.python.with_name("voiceingest"))
+        self.assertIn("upgraded", installed.run(command, "db", "upgrade"))
 
     def test_install_from_source(self) -> None:
         installed = self.installation()

@@ -16,6 +16,7 @@ from tests.support.case import TestCase
 from tests.support.postgres import PostgresServer, shared_server
 from voiceingest.aio import as_deferred
 from voiceingest.config import Settings
+from voiceingest.errors import StoreUnavailable
 from voiceingest.metrics import Metrics
 from voiceingest.store import make_store
 from voiceingest.store.engine import Store
@@ -78,8 +79,19 @@ class StoreCase(TestCase):
         """A store that answers."""
         store = self.make(**settings)
         await store.start()
-        self.assertIsNone(store.ready)
+        await until(lambda: store.ready is None, "the store is ready")
         return store
+
+    async def answered(self, ask: Callable[[], Awaitable[Any]]) -> Any:
+        """What is answered once the store has got over what was done to it."""
+        deadline = time.monotonic() + DEADLINE_S
+        while True:
+            try:
+                return await ask()
+            except StoreUnavailable:
+                if time.monotonic() > deadline:
+                    raise
+            await asyncio.sleep(0.01)
 
     async def together(self, *asked: Awaitable[Any]) -> list[Any]:
         """All at once; errors are outcomes too."""

@@ -26,11 +26,6 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
-import asyncpg
-from twisted.internet.defer import Deferred
-
-from voiceingest.aio import as_deferred
-
 from .daemon import HOST, free_port
 from .servers import ITest, ServerFailed, TlsFiles, wait_until_stopped
 
@@ -114,10 +109,6 @@ class PostgresServer:
         if done.returncode:
             raise ServerFailed(f"{Path(command[0]).name} ended with {done.returncode}: {done.stderr}")
         return done.stdout.strip()
-
-    def fetch(self, url: str, query: str) -> Deferred[Any]:
-        """One value, by a client of its own."""
-        return as_deferred(_fetch(url, query))
 
     # --- faults
 
@@ -238,11 +229,3 @@ class PostgresServer:
 def shared_server() -> PostgresServer:
     """The server of this test process, made when it is first asked for; it ends with the process."""
     return PostgresServer()
-
-
-async def _fetch(url: str, query: str) -> Any:
-    connection = await asyncpg.connect(url)
-    try:
-        return await connection.fetchval(query)
-    finally:
-        await connection.close()

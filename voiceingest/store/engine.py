@@ -36,6 +36,9 @@ TRANSACTION_MAX_S: Final = 12.0
 WATCH_UP_S: Final = 5.0
 WATCH_DOWN_S: Final = 1.0
 
+# How long the start waits for the tables; past it they are waited for beside everything else.
+START_WAIT_S: Final = 10.0
+
 # The first pause before a connection is tried again; each is twice as long, and up to half as long again.
 RETRY_S: Final = 0.1
 
@@ -81,12 +84,16 @@ class Store:
         A database that does not answer is waited for, beside everything else.
         Raises: ``StoreUnusable`` where waiting would not help.
         """
+        first = asyncio.create_task(self._probe())
         try:
-            await self._probe()
-        except StoreUnusable:
+            done, _ = await asyncio.wait([first], timeout=START_WAIT_S)
+            if done:
+                first.result()
+        except BaseException:
+            first.cancel()
             await self._engine.dispose()
             raise
-        self._watch = asyncio.create_task(self._keep_watch())
+        self._watch = asyncio.create_task(self._keep_watch(first))
 
     async def stop(self) -> None:
         """Let what runs end, and close every connection."""
@@ -178,7 +185,8 @@ class Store:
 
     # --- the watch
 
-    async def _keep_watch(self) -> None:
+    async def _keep_watch(self, first: asyncio.Task[None]) -> None:
+        await self._looked(first)
         while True:
             self._look.clear()
             with contextlib.suppress(TimeoutError):
@@ -186,13 +194,16 @@ class Store:
                     await self._look.wait()
             if self._target.kind == "postgresql":
                 self._idle.close(self._settings.pg_idle_timeout_ms / 1000)
-            try:
-                await self._probe()
-            except StoreUnusable as error:
-                self._become(error.message)
-            except Exception:
-                # Whatever it is, whoever watches goes on watching.
-                self._log.failure("the database could not be looked at", event="store_watch_failed")
+            await self._looked(self._probe())
+
+    async def _looked(self, probe: Awaitable[None]) -> None:
+        try:
+            await probe
+        except StoreUnusable as error:
+            self._become(error.message)
+        except Exception:
+            # Whatever it is, whoever watches goes on watching.
+            self._log.failure("the database could not be looked at", event="store_watch_failed")
 
     async def _probe(self) -> None:
         """Ask the database something, or bring it up to date first. Raises: ``StoreUnusable``."""

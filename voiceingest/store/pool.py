@@ -12,8 +12,10 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from ..config import Settings
 from .target import Target
 
-# How long SQLite waits for another process that writes.
+# How long SQLite waits for another process that writes; and for one that makes the tables. Not longer:
+# its thread cannot be called back from there, and the daemon may want to stop.
 SQLITE_BUSY_S: Final = 2.0
+SQLITE_MIGRATION_BUSY_S: Final = 5.0
 
 # SQLite: one that writes, some that read meanwhile. Each has a thread.
 _SQLITE_CONNECTIONS_COUNT: Final = 4
@@ -57,7 +59,7 @@ def make_migration_engine(target: Target, settings: Settings) -> AsyncEngine:
     """The engine for migrations: one connection, more patience."""
     if target.kind == "sqlite":
         engine = create_async_engine(target.url, poolclass=NullPool)
-        _listen_to_sqlite(engine, MIGRATION_MAX_S)
+        _listen_to_sqlite(engine, SQLITE_MIGRATION_BUSY_S)
         return engine
     arguments = _arguments(target, settings.pg_conn_timeout_ms / 1000, MIGRATION_MAX_S)
     return create_async_engine(target.url, connect_args=arguments, poolclass=NullPool)

@@ -12,13 +12,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from ..config import Settings
 from ..errors import StoreUnusable
 from . import migrating
-from .pool import MIGRATION_MAX_S, WRITES, make_migration_engine
+from .pool import MIGRATION_MAX_S, SQLITE_MIGRATION_BUSY_S, WRITES, make_migration_engine
 from .reasons import LASTING, reason_of
 from .target import Target
 
 # Two processes that make one SQLite file at once: the switch to WAL does not wait, so we do.
 _AGAIN_S: Final = 0.05
-_ATTEMPTS_COUNT: Final = 100
 
 Outcome = Literal["upgraded", "up to date"]
 
@@ -78,7 +77,8 @@ async def _open_file(target: Target, settings: Settings) -> None:
     _make_private(target.path)
     engine = make_migration_engine(target, settings)
     try:
-        for attempt in range(_ATTEMPTS_COUNT):
+        until = asyncio.get_running_loop().time() + SQLITE_MIGRATION_BUSY_S
+        while True:
             try:
                 async with engine.connect() as connection:
                     raw = await connection.get_raw_connection()
@@ -86,7 +86,7 @@ async def _open_file(target: Target, settings: Settings) -> None:
                     await (await raw.driver_connection.execute("PRAGMA journal_mode = WAL")).close()
                 return
             except Exception as error:
-                if reason_of(error) != "busy" or attempt == _ATTEMPTS_COUNT - 1:
+                if reason_of(error) != "busy" or asyncio.get_running_loop().time() > until:
                     raise
             await asyncio.sleep(_AGAIN_S)
     finally:
