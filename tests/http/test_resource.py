@@ -88,6 +88,23 @@ class Methods(Case):
             self.assert_refused(self.ask("GET", path), 404, "not_found")
 
 
+class Templates(SiteCase):
+    """One segment that stands for an id."""
+
+    def test_a_whole_path_goes_first_and_the_metrics_know_no_id(self) -> None:
+        metrics = Metrics()
+        shown = [ApiResource(metrics, {"GET": lambda _, n=n: Answer(200, {"n": n})}) for n in range(3)]
+        paths = ("/a/{id}", "/a/new", "/a/{id}/end")
+        routes = Routes(metrics, dict(zip(paths, shown, strict=True)))
+        self.site = GuardedSite(routes, self.clock, metrics, Gate(0, 0), 10.0)
+        for path, number in (("/a/x", 0), ("/a/new", 1), ("/a/x_-9/end", 2), ("/a/new/end", 2)):
+            self.assertEqual(self.ask("GET", path).json(), {"n": number})
+        for path in ("/a/", "/a", "/a/x/", "/a//end", "/a/x.y", "/a/%78", "/a/x/y/end", "/a/{id}", "/a/x\n"):
+            self.assertGreaterEqual(self.ask("GET", path).status, 400, path)
+        measured = {labels[1] for labels, _ in metrics.http_duration.series()}
+        self.assertEqual(measured, {*paths, "unmatched"})
+
+
 class Errors(Case):
     """Every error of the tree, and our own bugs."""
 

@@ -109,8 +109,8 @@ class GuardedChannel(HTTPChannel):
             self._socket = None
 
     def client_address(self, forwarded_for: list[str]) -> tuple[str, VoiceIngestError | None]:
-        """The caller's address behind a trusted proxy, counted there, and its refusal if any."""
-        address = self.gate.client_address(self.address, forwarded_for)
+        """The address of this request's caller behind a trusted proxy, counted there; its refusal if any."""
+        address = self.gate.client_address(peer_address(self.transport), forwarded_for)
         if address == self.address:
             return address, None
         refusal = self.gate.move(self.address, address)
@@ -151,6 +151,11 @@ class GuardedChannel(HTTPChannel):
         """The peer reads again. Twisted's hook."""
         self._read_on()
         super().resumeProducing()
+
+    @property
+    def is_unread(self) -> bool:
+        """Whether the peer leaves answers unread."""
+        return self._unread is not None
 
     def _read_on(self) -> None:
         if self._unread is not None and self._unread.active():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from typing import IO, Final
 
@@ -14,7 +15,7 @@ from twisted.web.server import NOT_DONE_YET, Request
 from zope.interface import implementer
 
 from ..errors import FrameTooBig, InternalError, MethodNotAllowed, NotFound, VoiceIngestError
-from ..limits import BODY_MAX_BYTES
+from ..limits import BODY_MAX_BYTES, IDENTIFIER_MAX_CHARS
 from ..metrics import Metrics
 from .answers import Answer, answer, answer_error, request_id
 
@@ -69,7 +70,7 @@ class ApiResource(Resource):
         method = self._methods.get(request.method)
         if method is None:
             raise MethodNotAllowed
-        if request.content is not None and _size(request.content) > BODY_MAX_BYTES:
+        if request.content is not None and body_size(request.content) > BODY_MAX_BYTES:
             raise FrameTooBig("the body is larger than the limit")
         given = method(request)
         return await given if isinstance(given, Deferred) else given
@@ -110,12 +111,18 @@ class Nowhere(Resource):
 class Routes(Resource):
     """The root of a site: whole paths, matched byte for byte as they were sent.
 
+    A path with ``{id}`` in it is a template: one segment of letters, digits, ``-`` and ``_`` stands
+    there. A whole path goes before a template. The route in the metrics is the template.
     Nothing is decoded, joined or cut, so ``%2e%2e``, ``//`` and trailing slashes lead nowhere.
     """
 
     def __init__(self, metrics: Metrics, resources: Mapping[str, IResource]) -> None:
         super().__init__()
-        self._resources = {path.encode(): (path, found) for path, found in resources.items()}
+        whole = {path: found for path, found in resources.items() if "{" not in path}
+        self._resources = {path.encode(): (path, found) for path, found in whole.items()}
+        self._templates = [
+            (_pattern(path), (path, found)) for path, found in resources.items() if path not in whole
+        ]
         self._nowhere = Nowhere(metrics)
 
     def paths(self) -> list[tuple[bytes, IResource]]:
@@ -124,14 +131,29 @@ class Routes(Resource):
 
     def getChildWithDefault(self, path: bytes, request: Request) -> IResource:
         """Find the resource of a request. Twisted's hook."""
-        route, found = self._resources.get(request.path, ("unmatched", self._nowhere))
+        route, found = self._resources.get(request.path) or self._templated(request.path)
         vars(request)["route"] = route
         # The search ends here, whatever is left of the path.
         request.postpath = []
         return found
 
+    def _templated(self, path: bytes) -> tuple[str, IResource]:
+        for pattern, found in self._templates:
+            if pattern.fullmatch(path):
+                return found
+        return "unmatched", self._nowhere
 
-def _size(content: IO[bytes]) -> int:
+
+def _pattern(template: str) -> re.Pattern[bytes]:
+    """What a template stands for."""
+    before, _, rest = template.partition("{")
+    after = rest.partition("}")[2]
+    segment = f"[A-Za-z0-9_-]{{1,{IDENTIFIER_MAX_CHARS}}}"
+    return re.compile((re.escape(before) + segment + re.escape(after)).encode())
+
+
+def body_size(content: IO[bytes]) -> int:
+    """How many bytes there are; it is then at its beginning."""
     size = content.seek(0, os.SEEK_END)
     content.seek(0)
     return size
