@@ -114,7 +114,8 @@ class ScopeTests(Case):
         self.put(("127.0.0.1",))
         caller = await self.connect()
         for address, said, scheme in (
-            ("192.0.2.7", "https", "https"), ("192.0.2.8", "http", "http"),
+            ("192.0.2.7", "https", "https"),
+            ("192.0.2.8", "http", "http"),
             ("6.6.6.6, 192.0.2.9", "x", "http"),
         ):
             await caller.send("GET", "/app", {"X-Forwarded-For": address, "X-Forwarded-Proto": said})
@@ -128,8 +129,20 @@ class ScopeTests(Case):
     @in_loop
     async def test_paths_that_lead_nowhere(self) -> None:
         for path in (
-            "/app/", "/app//", "//app", "/app/a/b", "/app/%61", "/app/%2e%2e", "/app/..", "/app/.",
-            "/app/a%00", "/app/{id}", "/app/" + "x" * 129, "/app/a;b", "/APP", "/app/x/",
+            "/app/",
+            "/app//",
+            "//app",
+            "/app/a/b",
+            "/app/%61",
+            "/app/%2e%2e",
+            "/app/..",
+            "/app/.",
+            "/app/a%00",
+            "/app/{id}",
+            "/app/" + "x" * 129,
+            "/app/a;b",
+            "/APP",
+            "/app/x/",
         ):
             self.assert_refused(await self.ask("GET", path), 404, "not_found")
         self.assertEqual(self.scope, {})

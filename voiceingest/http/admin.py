@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -96,12 +96,21 @@ def guarded(routes: Mapping[str, IResource], token: SecretStr, metrics: Metrics)
 
 def refuse_foreign_page(request: Request) -> None:
     """The admin site asks for no token, but a page of another site must not press its buttons."""
-    headers = request.requestHeaders
-    hosts = [host.decode("latin-1") for host in headers.getRawHeaders(b"Host", [])]
-    for origin in headers.getRawHeaders(b"Origin", []):
-        try:
-            netloc = urlsplit(origin.decode("latin-1")).netloc
-        except ValueError:
-            netloc = ""
-        if hosts != [netloc]:
-            raise OriginRefused
+    hosts, origins = (
+        [line.decode("latin-1") for line in request.requestHeaders.getRawHeaders(name, [])]
+        for name in (b"Host", b"Origin")
+    )
+    if is_foreign_page(hosts, origins):
+        raise OriginRefused
+
+
+def is_foreign_page(hosts: Sequence[str], origins: Sequence[str]) -> bool:
+    """Whether a page of another site asks: all there is of ``Host`` and of ``Origin``."""
+    return any(list(hosts) != [_netloc(origin)] for origin in origins)
+
+
+def _netloc(origin: str) -> str:
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return ""

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from twisted.web.server import NOT_DONE_YET, Request
 
-from ..errors import UpstreamBusy, VoiceIngestError
+from ..errors import TooManyRequests, UpstreamBusy, VoiceIngestError
 
 JSON_TYPE: Final = "application/json; charset=utf-8"
 
@@ -103,18 +103,24 @@ def answer_error(
     ``Retry-After``, 426 what to upgrade to. Counts and logs nothing: that is the caller's.
     Returns ``NOT_DONE_YET``, for a resource's ``render`` to return in turn.
     """
-    added = dict(headers or {})
+    added = {**(headers or {}), **error_headers(error)}
+    body = {"code": error.code, "message": error.message, "request_id": request_id(request)}
+    return answer(request, Answer(error.http_status, body, added), close=close)
+
+
+def error_headers(error: VoiceIngestError) -> dict[str, str]:
+    """What an error is answered with besides its body."""
     status = error.http_status
+    added: dict[str, str] = {}
     if status == 401:
         added["WWW-Authenticate"] = "Bearer"
     if status in RETRY_AFTER_S:
-        # A service that we asked may know better.
-        wanted_s = error.retry_after_s if isinstance(error, UpstreamBusy) else None
+        # Who counts, or a service that we asked, may know better.
+        wanted_s = error.retry_after_s if isinstance(error, UpstreamBusy | TooManyRequests) else None
         added["Retry-After"] = str(RETRY_AFTER_S[status] if wanted_s is None else math.ceil(wanted_s))
     if status == 426:
         added |= {"Upgrade": "websocket", "Sec-WebSocket-Version": "13"}
-    body = {"code": error.code, "message": error.message, "request_id": request_id(request)}
-    return answer(request, Answer(status, body, added), close=close)
+    return added
 
 
 def new_request_id() -> str:
