@@ -8,7 +8,7 @@ import json
 import os
 import sys
 import unicodedata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TextIO
 
 import rich.console
@@ -65,6 +65,16 @@ class Console:
             Text(f"{name + ':':<{width}}", style="bold cyan").append(Text(value, style="default"))
             for name, value in rows.items()
         ]
+        self._tell(lambda: self._people.print(*lines, sep="\n", soft_wrap=True))
+
+    def table(self, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """Lines in columns below their heads."""
+        widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
+        lines = [
+            Text("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
+            for row in (heads, *rows)
+        ]
+        lines[0].stylize("bold cyan")
         self._tell(lambda: self._people.print(*lines, sep="\n", soft_wrap=True))
 
     def document(self, value: object) -> None:

@@ -22,6 +22,8 @@ COMMANDS: Final = {
     "tail": "tail:tail",
     "bench": "bench:bench",
     "call": "call:call",
+    "sessions": "control.sessions:sessions",
+    "devices": "control.devices:devices",
     "keygen": "keys:keygen",
     "token": "tokens:token",
     "db": "db:db",
