@@ -55,12 +55,20 @@ def errors_page() -> str:
     return "\n".join(_errors_lines()) + "\n"
 
 
+def rest_page() -> str:
+    """The reference page of the REST API; it takes the extra ``control``."""
+    from .http.api.manual import page
+
+    return page()
+
+
 # Every generated file, by its path below the root of the repository.
 PAGES: Final[Mapping[str, Callable[[], str]]] = {
     "docs/reference/settings.md": render.markdown,
     "docs/reference/metrics.md": metrics_page,
     "docs/reference/errors.md": errors_page,
     "docs/reference/cli.md": manual.page,
+    "docs/reference/rest.md": rest_page,
     "deploy/voiceingest.toml": render.toml,
 }
 

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from pydantic import SecretStr
+from twisted.internet.utils import getProcessOutputAndValue
 
 from tests.http.api.fakes import NOW, FakeDevices, FakeSessions
 from tests.http.live import Answer, LiveCase, in_loop
+from tests.support.daemon import ROOT
+from voiceingest.aio import as_future
 from voiceingest.config import Settings
 from voiceingest.device_interfaces import Device
 from voiceingest.errors import InternalError, StoreUnavailable, TokenExpired
@@ -578,3 +584,36 @@ class OperatorTests(Case):
         self.assertEqual(answer.status, 200)
         self.assertNotIn("ratelimit-limit", answer.headers)
         self.assertIn("/api/admin/sessions/{id}", self.routes_measured())
+
+
+class ExampleTests(Case):
+    """The client of ``docs/how-to/sessions.md``, as a process of its own."""
+
+    async def run_example(self, tokens: Path) -> list[str]:
+        environment = {**os.environ, "API_URL": f"http://127.0.0.1:{self.port}"}
+        arguments = [str(ROOT / "examples" / "session_client.py"), "kiosk-7", str(tokens)]
+        out, err, code = await as_future(
+            getProcessOutputAndValue(sys.executable, arguments, environment, reactor=self.reactor)
+        )
+        self.assertEqual((code, err), (0, b""))
+        return list(out.decode().splitlines())
+
+    @in_loop
+    async def test_it_does_what_the_page_says_and_keeps_its_tokens(self) -> None:
+        tokens = self.mktemp_path()
+        said = await self.run_example(tokens)
+        self.assertRegex(said[0], r"^made ses_\w+$")
+        self.assertEqual(
+            said[1:],
+            ['it is pending and knows {"topic": "invoice"}', "pending: 1", "the session has ended"],
+        )
+        self.assertEqual(tokens.stat().st_mode & 0o777, 0o600)
+        # An access token that does not hold any more is replaced, by its refresh token.
+        kept = json.loads(tokens.read_text())
+        tokens.write_text(json.dumps({**kept, "accessToken": "old"}))
+        await self.run_example(tokens)
+        self.assertEqual(self.devices.used, {kept["refreshToken"]})
+        # And one whose refresh token was used before registers again, as the same user.
+        tokens.write_text(json.dumps({**kept, "accessToken": "old"}))
+        await self.run_example(tokens)
+        self.assertEqual({session.user_id for session in self.sessions.kept.values()}, {kept["userId"]})
