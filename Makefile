@@ -19,7 +19,7 @@ PIP := PYTHONWARNINGS=ignore $(BIN)/python -m pip --disable-pip-version-check --
 # that); `compat` puts this directory itself on the path, without which twistd finds no plugin.
 DEVELOPER_INSTALL := install --only-binary :all: --config-settings editable_mode=compat --editable
 
-.PHONY: help demo test faults bench testsuite lint types floors docs docs-check news check coverage format clean
+.PHONY: help demo test faults bench testsuite lint types floors docs proto docs-check news check coverage format clean
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -81,6 +81,9 @@ floors: $(VENV)/made-dev ## who may import whom
 
 docs: $(VENV)/made ## write the reference pages again
 	@$(BIN)/python -m voiceingest.reference
+
+proto: $(VENV)/made ## write the code of gRPC again, from proto/session.proto
+	@$(BIN)/python proto/generate.py
 
 docs-check: $(VENV)/made ## fail when a reference page is stale
 	@$(BIN)/python -m voiceingest.reference --check

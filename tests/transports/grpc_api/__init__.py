@@ -1,0 +1,1 @@
+"""Mirrors ``voiceingest.transports.grpc_api``."""

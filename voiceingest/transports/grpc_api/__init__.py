@@ -1,0 +1,4 @@
+"""Sessions over gRPC: ``server`` listens, ``servicer`` answers, ``generated`` is what protoc has written.
+
+Needs the extra ``grpc``; ``service_control`` imports it where the settings ask for it, and nobody else.
+"""
