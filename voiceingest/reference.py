@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+from . import proto_page
 from .cli import manual
 from .config import render
 from .errors import Draining, Fault, HttpRefusal, VoiceIngestError, every_error
@@ -69,6 +70,7 @@ PAGES: Final[Mapping[str, Callable[[], str]]] = {
     "docs/reference/errors.md": errors_page,
     "docs/reference/cli.md": manual.page,
     "docs/reference/rest.md": rest_page,
+    "docs/reference/grpc.md": proto_page.page,
     "deploy/voiceingest.toml": render.toml,
 }
 
