@@ -1,0 +1,346 @@
+"""Devices and sessions at a whole daemon: one table of behaviours, over HTTP and gRPC, on both databases."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any, ClassVar, Final
+
+import aiohttp
+import websockets
+
+from tests.support.daemon import Daemon, free_port
+from tests.support.postgres import shared_server
+from voiceingest.aio import as_future
+
+from .case import IngestCase, asynchronous
+from .control import Entrance, IApi, grpc_channel
+
+SECRET: Final = "a-secret-of-the-devices-of-this-test"
+OPEN_MAX: Final = 6
+
+# What a behaviour is given: the way of one device, and that of another.
+Behaviour = Callable[["ControlCase", IApi, IApi], Awaitable[None]]
+TABLE: Final[dict[str, Behaviour]] = {}
+
+
+def behaviour(run: Behaviour) -> Behaviour:
+    """One row of the table."""
+    TABLE[run.__name__] = run
+    return run
+
+
+@behaviour
+async def a_new_session_is_pending_and_shown(case: ControlCase, api: IApi, other: IApi) -> None:
+    config: dict[str, Any] = {
+        "audio": {"sampleRate": 24000, "gain": 0.5},
+        "voice": {"name": "thalia"},
+        "metadata": {"tags": ["a", None, {}]},
+    }
+    made = (await api.create(**config)).shown
+    case.assertTrue(made.session_id.startswith("ses_"))
+    case.assertEqual((made.status, made.reason, made.frames), ("pending", "", 0))
+    case.assertEqual((made.has_begun, made.has_ended), (False, False))
+    case.assertEqual(made.config, {**config, "context": {}})
+    case.assertEqual((await api.get(made.session_id)).shown, made)
+    plain = (await api.create()).shown
+    case.assertNotEqual(plain.session_id, made.session_id)
+
+
+@behaviour
+async def another_devices_session_is_not_there(case: ControlCase, api: IApi, other: IApi) -> None:
+    name = (await api.create()).shown.session_id
+    for asked in (other.get(name), other.edit(name, metadata={"x": 1}), other.end(name)):
+        case.assertEqual((await asked).code, "session_not_found")
+    case.assertEqual((await other.page()).sessions, [])
+    case.assertEqual((await api.get(name)).shown.config["metadata"], {})
+
+
+@behaviour
+async def what_never_was_is_not_there(case: ControlCase, api: IApi, other: IApi) -> None:
+    for name in ("ses_AAAAAAAAAAAAAAAAAAAAAA", "x", "ses_' or 1=1 --", "s" * 300, "ses_\u00e9"):
+        case.assertEqual((await api.get(name)).code, "session_not_found", name)
+        case.assertEqual((await api.end(name)).code, "session_not_found", name)
+
+
+@behaviour
+async def an_edit_is_merged(case: ControlCase, api: IApi, other: IApi) -> None:
+    name = (await api.create(metadata={"a": 1, "b": {"c": 2, "d": 3}})).shown.session_id
+    edited = (await api.edit(name, metadata={"a": None, "b": {"c": 9}}, context={"topic": "trains"})).shown
+    case.assertEqual(edited.config["metadata"], {"b": {"c": 9, "d": 3}})
+    case.assertEqual(edited.config["context"], {"topic": "trains"})
+    case.assertEqual(edited.status, "pending")
+    case.assertEqual((await api.get(name)).shown.config, edited.config)
+
+
+@behaviour
+async def an_end_is_the_end(case: ControlCase, api: IApi, other: IApi) -> None:
+    name = (await api.create()).shown.session_id
+    ended = (await api.end(name)).shown
+    case.assertEqual((ended.status, ended.has_ended), ("completed", True))
+    case.assertEqual((await api.end(name)).code, "illegal_move")
+    case.assertEqual((await api.edit(name, metadata={"x": 1})).code, "illegal_move")
+    case.assertEqual((await api.get(name)).shown, ended)
+
+
+@behaviour
+async def one_key_makes_one_session(case: ControlCase, api: IApi, other: IApi) -> None:
+    first = (await api.create("key-1", metadata={"x": 1})).shown
+    again = (await api.create("key-1", metadata={"x": 1})).shown
+    case.assertEqual(first.session_id, again.session_id)
+    case.assertEqual((await api.create("key-1", metadata={"x": 2})).code, "idempotency_mismatch")
+    foreign = (await other.create("key-1", metadata={"x": 2})).shown
+    case.assertNotEqual(foreign.session_id, first.session_id)
+    at_once = await asyncio.gather(*(api.create("key-2") for _ in range(4)))
+    case.assertEqual(len({outcome.shown.session_id for outcome in at_once}), 1)
+    case.assertEqual((await api.create("k" * 129)).code, "bad_field")
+
+
+@behaviour
+async def what_is_too_much_is_refused(case: ControlCase, api: IApi, other: IApi) -> None:
+    case.assertEqual((await api.create(audio={"x": "y" * 5000})).code, "context_too_big")
+    name = (await api.create()).shown.session_id
+    case.assertEqual((await api.edit(name, context={"x": "y" * 50_000})).code, "context_too_big")
+    case.assertEqual((await api.get(name)).shown.config["context"], {})
+    turns = [{"role": "user", "content": str(number)} for number in range(250)]
+    kept = (await api.edit(name, context={"history": turns})).shown.config["context"]["history"]
+    case.assertEqual(kept, turns[-200:])
+
+
+@behaviour
+async def a_list_has_pages(case: ControlCase, api: IApi, other: IApi) -> None:
+    names = [(await api.create()).shown.session_id for _ in range(5)]
+    await api.end(names[2])
+    found: list[str] = []
+    after = ""
+    for _ in range(3):
+        page = await api.page(2, after)
+        found += [shown.session_id for shown in page.sessions]
+        after = page.next_page
+    case.assertEqual((found, after), (names[::-1], ""))
+    ended = await api.page(status="completed")
+    case.assertEqual([shown.session_id for shown in ended.sessions], [names[2]])
+    case.assertEqual((await api.page(5)).next_page, "")
+    case.assertEqual((await api.page(after="not-a-page")).code, "bad_field")
+    case.assertEqual((await api.page(101)).code, "bad_field")
+
+
+@behaviour
+async def a_user_has_so_many_open(case: ControlCase, api: IApi, other: IApi) -> None:
+    names = [(await api.create()).shown.session_id for _ in range(OPEN_MAX)]
+    case.assertEqual((await api.create()).code, "too_many_sessions")
+    (await other.create()).shown  # noqa: B018  (raises where there is none)
+    await api.end(names[0])
+    case.assertEqual((await api.create()).code, "ok")
+
+
+class ControlCase(IngestCase):
+    """A daemon with everything on, on one database."""
+
+    timeout = 300
+    entrance: Entrance
+
+    async def enter(self, database_url: str, **settings: str) -> Entrance:
+        """Start it, and stand before its doors."""
+        port = free_port()
+        base = {
+            "JWT_SECRET": SECRET, "DATABASE_URL": database_url, "GRPC_PORT": str(port), "PUBLISH_URL": "memory://",
+            "API_RATE_FACTOR": "0", "SESSIONS_MAX_PER_USER": str(OPEN_MAX), "GRPC": "on",
+        }  # fmt: skip
+        daemon = await self.start_daemon(**{**base, **settings})
+        client, channel = aiohttp.ClientSession(), grpc_channel(port)
+        self.addCleanup(lambda: _close(client, channel))
+        self.entrance = Entrance(daemon, client, channel)
+        return self.entrance
+
+    def database_url(self) -> str:
+        """A database of this test's own."""
+        raise NotImplementedError
+
+    async def socket(self, token: str, interaction_id: str, tenant_id: str) -> Any:
+        """A live stream of a device."""
+        headers = {"Authorization": f"Bearer {token}"}
+        stream = await websockets.connect(
+            self.entrance.daemon.ws_url("/v1/ingest"), additional_headers=headers, compression=None
+        )
+        self.addCleanup(stream.transport.abort)
+        start = {"event": "start", "interaction_id": interaction_id, "tenant_id": tenant_id,
+                 "sample_rate": 24000, "encoding": "pcm16"}  # fmt: skip
+        await stream.send(json.dumps(start))
+        self.assertEqual(json.loads(await stream.recv())["event"], "started")
+        return stream
+
+    async def until(self, api: IApi, session_id: str, status: str) -> Any:
+        """The session, once it stands there."""
+        while True:
+            shown = (await api.get(session_id)).shown
+            if shown.status == status:
+                return shown
+            await asyncio.sleep(0.05)
+
+
+async def _close(client: aiohttp.ClientSession, channel: Any) -> None:
+    await client.close()
+    await channel.close()
+
+
+class _Behaviours:
+    """Every row of the table, over each way in; a mixin."""
+
+    kinds: ClassVar = ("rest", "grpc")
+
+    @asynchronous
+    async def test_the_table(self: Any) -> None:
+        entrance = await self.enter(self.database_url())
+        for kind in self.kinds:
+            for name, run in TABLE.items():
+                tokens = [(await entrance.device())["accessToken"] for _ in range(2)]
+                try:
+                    await run(self, *(entrance.api(kind, token) for token in tokens))
+                except AssertionError as error:
+                    raise AssertionError(f"{name} over {kind}: {error}") from error
+
+    @asynchronous
+    async def test_what_one_makes_the_other_shows(self: Any) -> None:
+        entrance = await self.enter(self.database_url())
+        token = (await entrance.device())["accessToken"]
+        rest, grpc = (entrance.api(kind, token) for kind in self.kinds)
+        for here, there, transport in ((rest, grpc, "rest"), (grpc, rest, "grpc")):
+            made = (await here.create(audio={"sampleRate": 8000})).shown
+            self.assertEqual(made.transport, transport)
+            self.assertEqual((await there.get(made.session_id)).shown, made)
+            await there.end(made.session_id)
+            self.assertEqual((await here.get(made.session_id)).shown.status, "completed")
+
+    @asynchronous
+    async def test_who_is_let_in(self: Any) -> None:
+        entrance = await self.enter(self.database_url())
+        device = await entrance.device()
+        for kind in self.kinds:
+            for token in (
+                None,
+                "x",
+                device["refreshToken"],
+                device["deviceToken"],
+                device["accessToken"] + "x",
+            ):
+                for asked in (lambda api: api.create(), lambda api: api.get("ses_x"), lambda api: api.page()):
+                    self.assertEqual((await asked(entrance.api(kind, token))).code, "unauthorized")
+        status, answer = await entrance.post("refresh", {"refreshToken": device["refreshToken"]})
+        self.assertEqual(status, 200, answer)
+        fresh = answer["accessToken"]
+        self.assertEqual((await entrance.api("grpc", fresh).page()).code, "ok")
+        status, answer = await entrance.post("refresh", {"refreshToken": device["refreshToken"]})
+        self.assertEqual((status, answer["code"]), (401, "refresh_reused"))
+        for kind in self.kinds:
+            self.assertEqual((await entrance.api(kind, fresh).page()).code, "token_revoked")
+
+    @asynchronous
+    async def test_a_stream_is_a_session(self: Any) -> None:
+        entrance = await self.enter(self.database_url())
+        device = await entrance.device()
+        api = entrance.api("rest", device["accessToken"])
+        asked_for = (await api.create()).shown.session_id
+        for interaction in (asked_for, "call-of-its-own"):
+            stream = await self.socket(device["accessToken"], interaction, device["userId"])
+            for _ in range(3):
+                await stream.send(bytes(960))
+            while not (active := (await api.page(status="active")).sessions):
+                await asyncio.sleep(0.05)
+            self.assertEqual(active[0].session_id == asked_for, interaction == asked_for)
+            self.assertEqual(active[0].transport, "ingest")
+            await stream.send(json.dumps({"event": "stop"}))
+            async for _ in stream:
+                pass
+            ended = await self.until(api, active[0].session_id, "completed")
+            self.assertEqual((ended.frames, ended.reason, ended.has_begun), (3, "stopped", True))
+
+    @asynchronous
+    async def test_who_ends_a_session_ends_its_stream(self: Any) -> None:
+        entrance = await self.enter(self.database_url())
+        device = await entrance.device()
+        for kind in self.kinds:
+            api = entrance.api(kind, device["accessToken"])
+            name = (await api.create()).shown.session_id
+            stream = await self.socket(device["accessToken"], name, device["userId"])
+            await stream.send(bytes(960))
+            await self.until(api, name, "active")
+            self.assertEqual((await api.end(name)).shown.status, "completed")
+            said = [json.loads(message) async for message in stream]
+            self.assertEqual((said[-1]["event"], said[-1]["received"]), ("stopped", 1))
+            self.assertEqual(stream.close_code, 1000)
+
+    @asynchronous
+    async def test_a_revoked_device_is_cut_off(self: Any) -> None:
+        entrance = await self.enter(self.database_url())
+        device = await entrance.device()
+        token = device["accessToken"]
+        stream = await self.socket(token, "call-1", device["userId"])
+        status, answer = await entrance.post("revoke", {}, token)
+        self.assertEqual((status, answer["success"]), (200, True))
+        said = [json.loads(message) async for message in stream]
+        self.assertEqual((said[-1]["code"], stream.close_code), ("token_revoked", 4401))
+        for kind in self.kinds:
+            self.assertEqual((await entrance.api(kind, token).page()).code, "token_revoked")
+        known = {"deviceIdentifier": "device-1"}
+        status, answer = await entrance.post("register", known)
+        self.assertEqual((status, answer["code"]), (401, "device_unproven"))
+        status, answer = await entrance.post("register", {**known, "deviceToken": device["deviceToken"]})
+        self.assertEqual((status, answer["userId"]), (201, device["userId"]))
+
+
+class SqliteTests(_Behaviours, ControlCase):
+    """The embedded database."""
+
+    def database_url(self) -> str:
+        """A file."""
+        folder = self.mktemp_path()
+        folder.mkdir()
+        return f"sqlite:///{folder}/sessions.db"
+
+
+class PostgresTests(_Behaviours, ControlCase):
+    """A real PostgreSQL."""
+
+    def database_url(self) -> str:
+        """A database."""
+        return shared_server().database(self)
+
+
+class OutageTests(ControlCase):
+    """The database goes away and comes back."""
+
+    @asynchronous
+    async def test_audio_goes_on(self) -> None:
+        server = shared_server()
+        entrance = await self.enter(server.database(self))
+        daemon: Daemon = entrance.daemon
+        device = await entrance.device()
+        api = entrance.api("rest", device["accessToken"])
+        server.kill()
+        self.addCleanup(server.restart)
+        stream = await self.socket(device["accessToken"], "call-1", device["userId"])
+        for _ in range(20):
+            await stream.send(bytes(960))
+        acked = 0
+        while acked < 20:
+            acked = max(acked, json.loads(await stream.recv()).get("seq", 0))
+        self.assertEqual((await api.page()).code, "store_unavailable")
+
+        async def is_told() -> bool:
+            status, body = await as_future(daemon.get(daemon.admin_url("/readyz")))
+            return status == 503 and "database" in json.loads(body)["reasons"]
+
+        while not await is_told():
+            await asyncio.sleep(0.05)
+        await stream.send(json.dumps({"event": "stop"}))
+        said = [json.loads(message) async for message in stream]
+        self.assertEqual((said[-1]["event"], said[-1]["published"]), ("stopped", 20))
+        server.restart()
+        while not (outcome := await api.page()).sessions:
+            await asyncio.sleep(0.05)
+        written = await self.until(api, outcome.sessions[0].session_id, "completed")
+        self.assertEqual((written.frames, written.transport), (20, "ingest"))
+        while (await as_future(daemon.get(daemon.admin_url("/readyz"))))[0] != 200:
+            await asyncio.sleep(0.05)
