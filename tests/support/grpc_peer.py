@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 import grpc
@@ -84,9 +85,12 @@ class Sessions:
         raise SessionNotFound
 
     async def edit(self, user_id: str | None, session_id: str, edit: SessionEdit) -> Session:
-        """Note it."""
+        """Take over its metadata."""
         await self._ask("edit", user_id, session_id, edit)
-        return await self.get(user_id, session_id)
+        session = await self.get(user_id, session_id)
+        edited = replace(session, metadata=edit.metadata or {})
+        self.kept[self.kept.index(session)] = edited
+        return edited
 
     async def end(self, user_id: str | None, session_id: str) -> Session:
         """Note it."""
