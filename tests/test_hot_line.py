@@ -56,7 +56,7 @@ TURN: Final = {"flush": Cost(16, 35), "confirm": Cost(27, 57)}
 
 # A connection that is made, verified, opened, lost, and said in the log to be open and to be closed. Some of
 # it is for a second that has not been written as a date yet.
-HANDSHAKE: Final = Cost(473, 779)
+HANDSHAKE: Final = Cost(477, 783)
 
 # What is there at once at most of a frame, in sizes of the frame: cut and unmasked; in base64 and as
 # a command.

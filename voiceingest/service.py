@@ -33,7 +33,7 @@ from .house import House
 from .http.site import GuardedSite, make_admin_site, make_public_site
 from .http.tickets import TICKET_PATH, TicketResource
 from .http.upgrade import UpgradeResource
-from .interfaces import IBus
+from .interfaces import IAuthenticator, IBus
 from .lifecycle import Child, Daemon, LagSampler, Outcome, Reloads
 from .limits import CONTROL_MAX_BYTES
 from .listeners import Listener, admin_places, public_places
@@ -43,6 +43,7 @@ from .outward import HttpClient
 from .publishers.delivery import Delivery
 from .registry import FLUSH_GRACE_S, Registry
 from .service_calls import CallPages, make_calls, make_transcription, needs_keys
+from .service_control import Tools, make_control
 from .stream import StreamRules
 from .tls import Certificates
 from .websocket import HardenedFactory, SocketRules
@@ -80,7 +81,7 @@ def make_service(
     metrics = Metrics()
     log = _make_log(settings, metrics, wall_clock, log_stream or sys.stdout)
 
-    authenticator = make_authenticator(settings, reactor, wall_clock, metrics, read_settings=read_settings)
+    issuer = make_authenticator(settings, reactor, wall_clock, metrics, read_settings=read_settings)
     make_bus = make_bus or catalog.load(catalog.BUSES[urlsplit(settings.bus_url).scheme])
     bus = make_bus(settings, reactor, metrics)
     delivery = Delivery(bus, settings, reactor, wall_clock, metrics)
@@ -88,22 +89,24 @@ def make_service(
     registry = Registry(reactor)
     metrics.read_gauge("streams_detached", lambda: registry.detached_count)
     deadlines = Deadlines(reactor)
+    control = make_control(settings, issuer, Tools(reactor, deadlines, metrics, wall_clock, read_settings))
     tokens = _resume_tokens(settings, wall_clock)
     house = House(
-        _stream_rules(settings), transcription.publisher, registry, authenticator, deadlines, reactor,
-        wall_clock, metrics, tokens,
+        _stream_rules(settings), transcription.publisher, registry, control.authenticator, deadlines, reactor,
+        wall_clock, metrics, tokens, control.records,
     )
 
     lag = LagSampler(reactor, metrics.reactor_lag)
-    checks = {"reactor": lag, bus.name: delivery, **({"keys": authenticator} if needs_keys(settings) else {})}
-    health = _make_health(checks, reactor, metrics)
+    keys = {"keys": control.authenticator} if needs_keys(settings) else {}
+    health = _make_health({"reactor": lag, bus.name: delivery, **keys, **control.checks}, reactor, metrics)
 
     def begin_stop() -> None:
         daemon.begin_stop()
 
     http = HttpClient(reactor)
     calls = make_calls(settings, house, reactor, transcription, http)
-    admin_site, public_site = _make_sites(settings, house, reactor, health, calls, begin_stop)
+    pages = CallPages({**calls.public, **control.public}, {**calls.operators, **control.operators})
+    admin_site, public_site = _make_sites(settings, house, reactor, health, pages, begin_stop)
     certificates = Certificates()
     admin, public = _make_listeners(settings, admin_site, public_site, certificates, reactor, metrics)
     metrics.tls_expiry = certificates.expires_at
@@ -115,19 +118,17 @@ def make_service(
         _log_part(log),
         Child(lag),
         Child(admin),
+        *control.kept,
         Child(Part("bus", delivery.start, flush), stop_deadline_s=flush_s + MARGIN_S),
         Child(Part("http_client", stop=http.close)),
         Child(Part("transcribing", stop=transcription.stop), stop_deadline_s=transcription.stop_s + MARGIN_S),
-        Child(Part("keys", authenticator.start, authenticator.stop)),
+        Child(Part("keys", issuer.start, issuer.stop)),
         Child(Part("deadlines", stop=deadlines.stop)),
         Child(Part("streams", stop=drain), stop_deadline_s=drain_s),
+        *control.asked,
         Child(public, stop_deadline_s=public.stop_deadline_s + MARGIN_S),
     ]
-    reloads = {
-        "certificate": _certificates_again(certificates, metrics),
-        "jwt_key": authenticator.reload,
-        "log_level": _log_level_again(log, read_settings),
-    }
+    reloads = {**_reloads(certificates, metrics, issuer, log, read_settings), **control.reloads}
     daemon = Daemon(
         children,
         reactor,
@@ -251,6 +252,21 @@ def _make_resources(house: House, settings: Settings, reactor: Any) -> dict[str,
     }
     resources[TICKET_PATH] = TicketResource(house.authenticator, tickets, settings, house.metrics)
     return resources
+
+
+def _reloads(
+    certificates: Certificates,
+    metrics: Metrics,
+    issuer: IAuthenticator,
+    log: JsonLog,
+    read_settings: Callable[[], Settings] | None,
+) -> dict[str, Callable[[], None]]:
+    """What is always read again on SIGHUP."""
+    return {
+        "certificate": _certificates_again(certificates, metrics),
+        "jwt_key": issuer.reload,
+        "log_level": _log_level_again(log, read_settings),
+    }
 
 
 def _certificates_again(certificates: Certificates, metrics: Metrics) -> Callable[[], None]:

@@ -41,7 +41,7 @@ _log = Logger()
 
 # Paths of ours that a call must not take the place of.
 _TAKEN: Final = (
-    *("/v1/ingest", "/livez", "/readyz", "/healthz", "/metrics", "/drain"),
+    *("/v1/ingest", "/livez", "/readyz", "/healthz", "/metrics", "/drain", "/docs", "/openapi.json"),
     *(TICKET_PATH, SESSIONS_PATH),
 )
 
@@ -123,7 +123,7 @@ def make_calls(
     public = exotel_routes(
         credentials, tickets, callbacks, publish, settings, house.metrics, refuse_new=transport.refuse_new
     )
-    if settings.ws_path in {*public, *operators, *_TAKEN}:
+    if settings.ws_path in {*public, *operators, *_TAKEN} or settings.ws_path.startswith("/api/"):
         raise SettingsError([f"ws_path: {settings.ws_path} is the path of something else"])
     if settings.exotel_ws_auth == "none":
         _log.warn("EXOTEL_WS_AUTH=none: whoever reaches the port may bring calls", event="calls_open")

@@ -107,7 +107,7 @@ def pages() -> list[Path]:
 
 def written() -> list[Path]:
     """The pages that are written by hand."""
-    generated = {"settings.md", "metrics.md", "errors.md", "cli.md", "rest.md"}
+    generated = {"settings.md", "metrics.md", "errors.md", "cli.md", "rest.md", "grpc.md"}
     return [page for page in pages() if page.name not in generated]
 
 

@@ -224,15 +224,20 @@ class SessionStoreContract:
         kept = await self.begin()
         await self.add(
             kept,
-            a_stream("ses_1", "one"),
+            a_stream("ses_1", "one", node="node-2"),
             a_session("ses_2"),
-            a_stream("ses_3", "three", status=SessionState.ERROR),
+            a_stream("ses_3", "three", node="node-2", status=SessionState.ERROR),
+            a_stream("ses_4", "four", node="node-1"),
         )
-        several = ["ses_1", "ses_2", "ses_3", *(f"ses_{n}" for n in range(10, LIST_MAX_COUNT + 10))]
+        several = ["ses_1", "ses_2", "ses_3", "ses_4", *(f"ses_{n}" for n in range(10, LIST_MAX_COUNT + 10))]
         await kept.vouch(several, "node-2", NOW_S + 30, NOW_S + 90)
-        vouched = dataclasses.replace(a_stream("ses_1", "one"), node="node-2", expires_at=NOW_S + 90)
+        vouched = a_stream("ses_1", "one", node="node-2", expires_at=NOW_S + 90)
         self.assertEqual(await kept.session("ses_1"), vouched)
         self.assertEqual(await kept.session("ses_2"), a_session("ses_2"))
+        # What goes on at another process is that one's to vouch for.
+        elsewhere = await kept.session("ses_4")
+        self.assertEqual(elsewhere, a_stream("ses_4", "four", node="node-1"))
+        await kept.vouch(["ses_4"], "node-1", NOW_S + 60, NOW_S + 90)
         self.assertEqual(names(await kept.overdue(NOW_S, NOW_S + 30, 10)), [])
         self.assertEqual(names(await kept.overdue(NOW_S, NOW_S + 31, 10)), ["ses_1"])
 

@@ -113,12 +113,11 @@ class GuardedChannel(HTTPChannel):
         address = self.gate.client_address(peer_address(self.transport), forwarded_for)
         if address == self.address:
             return address, None
-        refusal = self.gate.move(self.address, address)
-        self.address = address
-        return address, refusal
+        before, self.address = self.address, address
+        return address, self.gate.move(before, address)
 
     def hand_over(self, socket: IProtocol, begin: Callable[[], object], rest: bytes = b"") -> None:
-        """Let ``socket`` have the connection, ``begin``, and let it have whatever was read ahead."""
+        """Let ``socket`` have the connection, ``begin``, and let it have what was read ahead."""
         self._unanswered.discard(self)
         self.setTimeout(None)
         self._disarm()
@@ -137,11 +136,8 @@ class GuardedChannel(HTTPChannel):
     # --- back-pressure
 
     def pauseProducing(self) -> None:
-        """The peer does not read its answers: take no more of its questions. Twisted's hook.
-
-        Stock ``twisted.web`` goes on reading where the answer is written within the request, and
-        buffers answers without end (65 MiB in 10 s from one socket).
-        """
+        """The peer does not read its answers: take no more of its questions. Twisted's hook."""
+        # Stock twisted.web reads on, and buffers answers without end (65 MiB in 10 s from one socket).
         super().pauseProducing()
         self._networkProducer.pauseProducing()
         if self._unread is None:

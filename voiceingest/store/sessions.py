@@ -124,11 +124,12 @@ class SessionStore:
 
     async def vouch(self, session_ids: Sequence[str], node: str, now: float, expires_at: float) -> None:
         """These are alive, here. It is no change of the session: its version stays."""
+        mine = (sessions.c.status == _ACTIVE, sessions.c.node == node)
         for some in parts(session_ids):
             await self._changed(
                 update(sessions)
-                .where(sessions.c.session_id.in_(some), sessions.c.status == _ACTIVE)
-                .values(node=node, vouched_at=now, expires_at=expires_at)
+                .where(sessions.c.session_id.in_(some), *mine)
+                .values(vouched_at=now, expires_at=expires_at)
             )
 
     async def overdue(self, now: float, lost_before: float, limit: int) -> Sequence[Session]:

@@ -11,7 +11,7 @@ from .device_models import DevicePage, DeviceShown
 from .document import refused
 from .routes import OpenRoute, Parts
 from .session_models import OwnedPage, OwnedRow, OwnedSession, row_of, whole_of
-from .sessions import Cursor, Limit, SessionId, Status, cursor_after, query_of
+from .sessions import Cursor, Limit, SessionId, Status, page_of, query_of
 from .shapes import Done
 
 operator_routes: Final = APIRouter(route_class=OpenRoute, tags=["Operators"])
@@ -31,10 +31,11 @@ async def sessions(
     parts: Parts, limit: Limit = 50, cursor: Cursor = None, status: Status = None, user_id: UserId = None
 ) -> OwnedPage:
     """Newest first, without configuration and context."""
-    found = await parts.sessions.page(query_of(user_id, limit, cursor, status))
+    query = query_of(user_id, limit, cursor, status)
+    found, following = page_of(await parts.sessions.page(query), limit)
     now = parts.wall_clock()
     rows = [OwnedRow.model_validate(row_of(session, now)) for session in found]
-    return OwnedPage(sessions=rows, next_cursor=cursor_after(found, limit))
+    return OwnedPage(sessions=rows, next_cursor=following)
 
 
 @operator_routes.get(

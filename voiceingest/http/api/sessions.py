@@ -73,10 +73,10 @@ async def page(
 ) -> SessionPage:
     """Newest first, without configuration and context."""
     query = query_of(caller.user_id, limit, cursor, status)
-    found = await parts.sessions.page(query)
+    found, following = page_of(await parts.sessions.page(query), limit)
     now = parts.wall_clock()
     rows = [SessionRow.model_validate(row_of(session, now)) for session in found]
-    return SessionPage(sessions=rows, next_cursor=cursor_after(found, limit))
+    return SessionPage(sessions=rows, next_cursor=following)
 
 
 @own_sessions.get(
@@ -118,12 +118,13 @@ async def end(parts: Parts, caller: WhoAsks, session_id: SessionId) -> Done:
 def query_of(
     user_id: str | None, limit: int, cursor: str | None, status: SessionState | None
 ) -> SessionQuery:
-    """What is asked of the list. Raises: ``BadField``."""
-    return SessionQuery(user_id, status, limit, None if cursor is None else read_cursor(cursor))
+    """What is asked of the list: one more than is shown. Raises: ``BadField``."""
+    return SessionQuery(user_id, status, limit + 1, None if cursor is None else read_cursor(cursor))
 
 
-def cursor_after(found: Sequence[Session], limit: int) -> str | None:
-    """The cursor of the next page, where there may be one."""
-    if len(found) < limit:
-        return None
-    return write_cursor(found[-1].created_at, found[-1].session_id)
+def page_of(found: Sequence[Session], limit: int) -> tuple[Sequence[Session], str | None]:
+    """What is shown, and the cursor of the next page where there is one."""
+    if len(found) <= limit:
+        return found, None
+    last = found[limit - 1]
+    return found[:limit], write_cursor(last.created_at, last.session_id)
