@@ -116,7 +116,7 @@ def _asked(file: Path | None, ask: Callable[[Target, Settings], Coroutine[Any, A
 
     target = read_target(url)
     try:
-        return asyncio.run(ask(target, settings))
+        return _finished(ask(target, settings))
     except Exception as error:
         reason = reason_of(error)
         if reason is None:
@@ -124,3 +124,13 @@ def _asked(file: Path | None, ask: Callable[[Target, Settings], Coroutine[Any, A
         if reason in LASTING:
             raise StoreUnusable(LASTING[reason]) from None
         raise ConnectionFailed(f"the database does not answer ({reason})", reason=reason) from None
+
+
+def _finished(asked: Coroutine[Any, Any, T]) -> T:
+    """What a coroutine comes to, on a loop of its own: ``asyncio.run`` would leave the thread without one."""
+    loop = asyncio.new_event_loop()
+    try:
+        return loop.run_until_complete(asked)
+    finally:
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.close()
