@@ -19,7 +19,7 @@ PIP := PYTHONWARNINGS=ignore $(BIN)/python -m pip --disable-pip-version-check --
 # that); `compat` puts this directory itself on the path, without which twistd finds no plugin.
 DEVELOPER_INSTALL := install --only-binary :all: --config-settings editable_mode=compat --editable
 
-.PHONY: help demo test faults bench testsuite lint types floors docs proto docs-check news check coverage format clean
+.PHONY: help demo test faults bench soak testsuite lint types floors docs proto docs-check news check coverage format clean
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -59,6 +59,9 @@ faults: $(VENV)/made ## every fault of the list, played: brokers, connections, p
 bench: $(VENV)/made-bench ## CPU, latency and memory beside Go, Node and Python (12 minutes; ARGS=--quick is 3)
 	@benchmarks/prepare.sh
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+soak: $(VENV)/made-bench ## a hundred streams for half an hour: does memory grow, is a frame lost (ARGS=--quick is 2 minutes)
+	@$(BIN)/python -m benchmarks.soak $(ARGS)
 
 testsuite: $(VENV)/made ## all 517 cases of Autobahn|Testsuite (15 minutes; needs Python 2.7)
 	@$(BIN)/python -m tests.testsuite.wstest --all

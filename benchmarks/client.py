@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import socket
 import ssl
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from .speech import ExotelSpeech, IngestSpeech, farewell, opening, upgrade_request
 
@@ -19,6 +20,8 @@ _READ_BYTES: Final = 65536
 _AGAIN: Final = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 _STOPPED: Final = re.compile(rb'"stopped".*?"dropped":(\d+)')
 _ACK: Final = b'"ack","seq":'
+_HEAD: Final = re.compile(rb"\r\n\r\n")
+_STARTED: Final = re.compile(rb'\{[^{}]*"started"[^{}]*\}')
 # A close frame with the code 1000.
 _CLOSED: Final = b"\x88\x02\x03\xe8"
 
@@ -28,17 +31,31 @@ class Refused(Exception):
 
 
 class Client:
-    """One connection, from its handshake to its end."""
+    """One connection, from its handshake to its end; ``goes_on`` is the one whose stream it resumes."""
 
     def __init__(
-        self, order: Order, number: int, context: ssl.SSLContext | None, *, started: bool
+        self,
+        order: Order,
+        number: int,
+        context: ssl.SSLContext | None,
+        *,
+        started: bool,
+        goes_on: Client | None = None,
     ) -> None:
         load, key = order.load, os.urandom(4)
         self._dialect, self._run, self._number, self._key = load.dialect, order.run, number, key
         self._request = upgrade_request(
             _PATHS[load.dialect], order.bearers[number % len(order.bearers)]
         )
-        self._opening = opening(load.dialect, order.run, number, load.rate_hz, key) if started else b""
+        self.resume_token = ""
+        self.seq = self.acks = self.acked = self.dropped = 0
+        more: dict[str, Any] = {}
+        if goes_on is not None:
+            self.seq, self.acked = goes_on.seq, goes_on.acked
+            more = {"resume_token": goes_on.resume_token, "acked": goes_on.acked}
+        self._opening = b""
+        if started:
+            self._opening = opening(load.dialect, order.run, number, load.rate_hz, key, **more)
         self._speech: IngestSpeech | ExotelSpeech
         if load.dialect == "ingest":
             self._speech = IngestSpeech(order.run, number, load.size, key)
@@ -47,7 +64,6 @@ class Client:
         self._said = b""
         self._pending = bytearray()
         self._stage = 0
-        self.seq = self.acks = self._acked = self.dropped = 0
         self.stopped = self.ended = False
         plain = socket.create_connection(("127.0.0.1", order.port), timeout=10)
         plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -76,7 +92,7 @@ class Client:
                 self._stage = 1
                 self._socket.send(self._request)
             if self._stage == 1:
-                self._until(b"\r\n\r\n")
+                self._until(_HEAD)
                 head, _, self._said = self._said.partition(b"\r\n\r\n")
                 if b" 101 " not in head.partition(b"\r\n")[0]:
                     raise Refused(head[:200].decode(errors="replace"))
@@ -85,18 +101,21 @@ class Client:
                 self._stage = 2
                 self._socket.send(self._opening)
             if self._dialect == "ingest":
-                self._until(b'"started"')
+                told = json.loads(self._until(_STARTED))
+                # The peers of the benchmark neither resume nor say where.
+                self.seq, self.resume_token = told.get("next_seq", 1) - 1, told.get("resume_token", "")
             self._said = b""
         except _AGAIN:
             return False
         return True
 
-    def _until(self, word: bytes) -> None:
-        while word not in self._said:
+    def _until(self, words: re.Pattern[bytes]) -> bytes:
+        while (found := words.search(self._said)) is None:
             read = self._socket.recv(_READ_BYTES)
             if not read:
                 raise Refused(f"closed after {self._said[-200:]!r}")
             self._said += read
+        return found[0]
 
     def say(self, now_ns: int) -> None:
         """Send the next frame, made now; what the socket does not take is kept and sent in order."""
@@ -107,7 +126,7 @@ class Client:
 
     def fill(self, window: int) -> None:
         """Say frames until ``window`` of them are not acknowledged, or the socket is full."""
-        while not self._pending and not self.ended and self.seq - self._acked < window:
+        while not self._pending and not self.ended and self.seq - self.acked < window:
             self.say(time.monotonic_ns())
 
     def _send(self, data: bytes | bytearray) -> None:
@@ -143,7 +162,7 @@ class Client:
                 said = self._said + read
                 at = said.rfind(_ACK)
                 if at >= 0 and b"}" in said[at:]:
-                    self._acked = int(said[at + len(_ACK) : said.index(b"}", at)])
+                    self.acked = int(said[at + len(_ACK) : said.index(b"}", at)])
                 stopped = _STOPPED.search(said)
                 if stopped:
                     self.dropped = int(stopped[1])

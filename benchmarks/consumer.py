@@ -2,8 +2,8 @@
 
 It is told what to do over a pipe, ``(word, argument)``: ``begin`` ((run, size): what follows belongs to
 that run, and latencies begin anew), ``count``, ``fresh`` (forget latencies), ``follow`` (listen, or not),
-``report``, ``quit``. Each frame is compared: its mark is of the run and next in its stream, and the rest is
-what was said.
+``report``, ``lasts`` (of each stream the number that came last), ``quit``. Each frame is compared: its mark
+is of the run and next in its stream, and the rest is what was said.
 """
 
 from __future__ import annotations
@@ -37,6 +37,11 @@ class Count:
         self._last: dict[int, int] = {}
         self._latencies = array("d")
         self.frames = self.wrong = self.foreign = 0
+
+    @property
+    def lasts(self) -> dict[int, int]:
+        """Of each stream the number that came last."""
+        return dict(self._last)
 
     def begin(self, run: int, size: int) -> None:
         """Expect frames of ``size`` bytes of this run."""
@@ -171,4 +176,5 @@ def consume(pipe: Connection, bus: str, port: int) -> None:
                 source.follow(argument)
             elif word == "fresh":
                 count.fresh()
-            pipe.send(count.report() if word == "report" else count.frames)
+            answers = {"report": count.report, "lasts": lambda: count.lasts}
+            pipe.send(answers[word]() if word in answers else count.frames)

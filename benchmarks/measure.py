@@ -147,7 +147,7 @@ class Meter:
             took, own_used = time.monotonic() - began, self._own_cpu_s(consumer) - own_cpu
         own = [part.answer() for part in self._generators]
         sent = sum(answer["sent"] for answer in self._all("close"))
-        whole = self._came(consumer, sent)
+        whole = self.came(consumer, sent)
         count = told["frames"] - frames
         if not count:
             raise Failed("nothing came on the bus")
@@ -168,7 +168,7 @@ class Meter:
         return consumer.cpu_s + sum(part.cpu_s for part in self._generators)
 
     @staticmethod
-    def _came(consumer: Part, sent: int) -> dict[str, Any]:
+    def came(consumer: Part, sent: int) -> dict[str, Any]:
         """What came of a run, once all of it has, or nothing more does."""
         seen, quiet_from = -1, time.monotonic()
         while seen < sent and time.monotonic() - quiet_from < _QUIET_S:

@@ -10,7 +10,10 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from .endurance import WARM_SHARE, memory_line
 from .tables import ORDER
+
+mpl.rcParams["font.size"] = 9
 
 Measured = Mapping[str, Mapping[str, Mapping[str, Any]]]
 
@@ -26,7 +29,6 @@ _FRAMES: Final = tuple(
 
 def draw(measured: Measured, folder: Path) -> list[Path]:
     """Write every plot there are figures for."""
-    mpl.rcParams.update({"svg.hashsalt": "voiceingest", "svg.fonttype": "none", "font.size": 9})
     folder.mkdir(parents=True, exist_ok=True)
     plots = {
         "cpu": _bars(measured, [(name, "cpu_us") for name in _FRAMES], "CPU of the process, us a frame"),
@@ -47,13 +49,45 @@ def draw(measured: Measured, folder: Path) -> list[Path]:
             "handshakes a second of a core's time",
         ),
     }  # fmt: skip
-    written = []
-    for name, figure in plots.items():
-        path = folder / f"{name}.svg"
-        # No date in it: it changes when the figures do.
+    return [_save(figure, folder / f"{name}.svg") for name, figure in plots.items()]
+
+
+def draw_soak(told: Mapping[str, Any], folder: Path) -> Path:
+    """Memory, descriptors and latency over the time of a soak."""
+    columns, line = told["samples"], memory_line(told["samples"])
+    minutes = [at / 60 for at in columns["at_s"]]
+    warm = minutes[-1] * WARM_SHARE
+    figure = Figure(figsize=(8, 6))
+    memory, files, latency = figure.subplots(3, 1, sharex=True)
+    memory.plot(minutes, [kib / 1024 for kib in columns["rss_kib"]], color=_COLOURS["ours"])
+    judged = [warm, minutes[-1]]
+    memory.plot(
+        judged, [(line.start + line.slope * at) / 1024 for at in judged], color=_COLOURS["autobahn"], ls="--",
+        label=f"{line.slope:+.1f} KiB a minute, standard error {line.error:.1f}",
+    )  # fmt: skip
+    memory.set_ylabel("resident, MiB")
+    files.plot(minutes, columns["descriptors"], color=_COLOURS["ours"], label="descriptors")
+    files.plot(minutes, columns["connections"], color=_COLOURS["go"], label="connections")
+    files.set_ylabel("descriptors")
+    latency.plot(minutes, columns["p99_ms"], color=_COLOURS["ours"], label="99 of 100")
+    latency.plot(minutes, columns["p50_ms"], color=_COLOURS["go"], label="half")
+    latency.set_ylabel("ms, mouth to bus")
+    latency.set_xlabel("minutes; what is shaded is not judged")
+    for axes in (memory, files, latency):
+        axes.axvspan(0, warm, color="#eeeeee")
+        axes.set_ylim(0, axes.get_ylim()[1] * 1.2)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(fontsize=7, frameon=False, loc="lower right")
+    memory.set_xlim(0, minutes[-1])
+    latency.legend(fontsize=7, frameon=False, loc="upper right")
+    return _save(figure, folder / "soak.svg")
+
+
+def _save(figure: Figure, path: Path) -> Path:
+    # No date in it, nor chance: it changes when the figures do.
+    with mpl.rc_context({"svg.hashsalt": "voiceingest", "svg.fonttype": "none"}):
         figure.savefig(path, format="svg", bbox_inches="tight", metadata={"Date": None})
-        written.append(path)
-    return written
+    return path
 
 
 def _bars(measured: Measured, wanted: list[tuple[str, str]], unit: str) -> Figure:

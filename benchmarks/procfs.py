@@ -54,3 +54,13 @@ def cpu_model(cpuinfo: str) -> str:
         if name.strip() == "model name":
             return value.strip()
     return "unknown processor"
+
+
+def descriptors(pid: int) -> int:
+    """Open file descriptors of a process."""
+    return sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())
+
+
+def threads(pid: int) -> int:
+    """Threads of a process."""
+    return sum(1 for _ in Path(f"/proc/{pid}/task").iterdir())

@@ -100,14 +100,17 @@ def upgrade_request(path: str, bearer: str) -> bytes:
     ).encode()
 
 
-def opening(dialect: str, run: int, stream: int, rate_hz: int, key: bytes) -> bytes:
-    """All messages before the first audio."""
+def opening(dialect: str, run: int, stream: int, rate_hz: int, key: bytes, **more: Any) -> bytes:
+    """All messages before the first audio; ``more`` is what else ``start`` of ingest says."""
     name = f"b{run}-{stream}"
     if dialect == "ingest":
         return _text(
             key,
-            {"event": "start", "interaction_id": name, "tenant_id": "bench", "sample_rate": rate_hz},
-        )
+            {
+                "event": "start", "interaction_id": name, "tenant_id": "bench", "sample_rate": rate_hz,
+                **more,
+            },
+        )  # fmt: skip
     form = {"encoding": "audio/x-raw", "sample_rate": str(rate_hz), "bit_rate": "16"}
     start = {"stream_sid": name, "call_sid": name, "account_sid": "bench", "from": "0987", "to": "0801"}
     message = {"event": "start", "sequence_number": str(_SEQUENCE_FROM), "stream_sid": name}

@@ -43,10 +43,16 @@ class Stage:
         except SkipTest:
             self.nats = None
         self.tls = TlsFiles(self.folder / "tls")
-        issuer = Issuer()
+        self._issuer = Issuer()
         self.key_path = self.folder / "public-key"
-        self.key_path.write_text(issuer.public_pem)
-        self.bearers = tuple(issuer.token(tenant_id="bench", jti=str(n)) for n in range(_TOKENS))
+        self.key_path.write_text(self._issuer.public_pem)
+        self.bearers = self.bearers_for(3600)
+
+    def bearers_for(self, lifetime_s: float) -> tuple[str, ...]:
+        """Tokens that are good for so long."""
+        return tuple(
+            self._issuer.token(tenant_id="bench", jti=str(n), lifetime_s=lifetime_s) for n in range(_TOKENS)
+        )
 
     def addCleanup(self, f: Callable[..., Any], /, *args: Any) -> Any:
         """What the servers of the tests ask for."""

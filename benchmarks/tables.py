@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
+from .endurance import Finding
 from .results import Verdict
 
 ORDER: Final = ("ours", "go", "node", "websockets", "autobahn")
@@ -81,6 +82,24 @@ def goal_rows(verdicts: Iterable[Verdict]) -> Rows:
 def goals_table(verdicts: Iterable[Verdict]) -> str:
     """The targets, for a terminal."""
     return aligned([GOAL_HEAD, *([cell.strip("*") for cell in row] for row in goal_rows(verdicts))]) + "\n"
+
+
+FINDING_HEAD: Final = ["", "found", "at most", ""]
+
+
+def finding_rows(findings: Iterable[Finding]) -> Rows:
+    """What is judged of a soak."""
+    words = {True: "met", False: "**failed**", None: "too short to say"}
+    return [
+        [finding.title, number(finding.value), number(finding.bound), words[finding.met]]
+        for finding in findings
+    ]
+
+
+def findings_table(findings: Iterable[Finding]) -> str:
+    """The same, for a terminal."""
+    rows = ([cell.strip("*") for cell in row] for row in finding_rows(findings))
+    return aligned([FINDING_HEAD, *rows]) + "\n"
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> str:

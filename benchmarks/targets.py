@@ -111,7 +111,7 @@ class Running:
     """One process of a target, on the core that is for it."""
 
     def __init__(self, stage: Stage, command: list[str], settings: dict[str, str] | None = None) -> None:
-        self.plain_port, self.tls_port = free_port(), free_port()
+        self.plain_port, self.tls_port, self.admin_port = free_port(), free_port(), free_port()
         environment = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
         environment |= {
             "PLAIN_PORT": str(self.plain_port),
@@ -144,7 +144,7 @@ class Running:
         tls = f"ssl:{self.tls_port}:interface={HOST}:privateKey={stage.tls.key_path}"
         return {
             "LISTEN": f"tcp:{self.plain_port}:interface={HOST},{tls}:certKey={stage.tls.cert_path}",
-            "ADMIN": f"tcp:{free_port()}:interface={HOST}",
+            "ADMIN": f"tcp:{self.admin_port}:interface={HOST}",
             "VOICEBOT_AGENT": "silence",
             "MAX_CONNECTIONS_PER_IP": "0",
         }

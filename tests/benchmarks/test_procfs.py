@@ -5,7 +5,17 @@ from __future__ import annotations
 import os
 import time
 
-from benchmarks.procfs import cpu_model, cpu_s, resident_kib, rss_kib, run_s, waited_s, waiting_s
+from benchmarks.procfs import (
+    cpu_model,
+    cpu_s,
+    descriptors,
+    resident_kib,
+    rss_kib,
+    run_s,
+    threads,
+    waited_s,
+    waiting_s,
+)
 from tests.support.case import SynchronousTestCase
 
 
@@ -31,3 +41,12 @@ class ProcfsTests(SynchronousTestCase):
         self.assertGreater(cpu_s(os.getpid()) - before, 0.01)
         self.assertGreater(waited_s(os.getpid()), 0.0)
         self.assertGreater(rss_kib(os.getpid()), 1000)
+        self.assertGreater(threads(os.getpid()), 0)
+
+    def test_a_descriptor_more(self) -> None:
+        before = descriptors(os.getpid())
+        ends = os.pipe()
+        during = descriptors(os.getpid())
+        for end in ends:
+            os.close(end)
+        self.assertEqual(during - before, 2)
