@@ -23,8 +23,8 @@ class Flow:
     """See the head of this file. ``far`` is the peer, or silence while there is none."""
 
     __slots__ = (
-        "_connection", "_farewell", "_house", "_is_settled", "_metrics", "_window_s", "far", "is_willing",
-        "lane", "stream", "why_ended",
+        "__weakref__", "_connection", "_farewell", "_house", "_is_settled", "_metrics", "_window_s", "far",
+        "is_willing", "lane", "stream", "why_ended",
     )
 
     _log = Logger()

@@ -93,7 +93,7 @@ class StreamFacts:
 
 
 class IStreamSink(Protocol):
-    """What a stream is told about the frames it has handed over."""
+    """What a stream is told about the frames it has handed over. A lane that is done holds it weakly."""
 
     def confirmed(self, seq: int, size_bytes: int) -> None:
         """The bus has taken ``seq``. Called in the order of the frames, once for each."""

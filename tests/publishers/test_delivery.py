@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import tracemalloc
+import weakref
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -652,11 +654,36 @@ class SinkTests(DeliveryTestCase):
         self.assertEqual([seq for _, seq in self.bus.sent], [1, 0])
         self.assertEqual(lane.pending, 0)
 
+    def test_a_lane_that_is_done_still_tells_what_was_dropped(self) -> None:
+        lane, sink = self.open()
+        lane.close()
+        self.publish(lane, 1, 2)
+        self.assertEqual(sink.heard, [(1, 1, "closed"), (2, 2, "closed")])
+        self.assertEqual(lane.pending, 0)
+
     def test_close_tells_what_was_dropped_at_once(self) -> None:
         lane, sink = self.open()
         self.publish(lane, *range(1, 12))
         lane.close()
         self.assertEqual(sink.heard, [(1, 1, "overflow")])
+
+
+    def test_a_lane_that_is_done_holds_its_stream_no_longer(self) -> None:
+        self.bus.up()
+        lane, sink = self.open()
+        # As a flow does: each holds the other.
+        sink.lane = lane  # type: ignore[attr-defined]
+        held = weakref.ref(sink)
+        self.publish(lane, 1)
+        lane.close()
+        del sink
+        gc.collect()
+        self.assertIsNotNone(held())
+        gc.disable()
+        self.addCleanup(gc.enable)
+        self.flush()
+        self.bus.confirm_all()
+        self.assertIsNone(held())
 
 
 class StopTests(DeliveryTestCase):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import struct
+import weakref
 from typing import Any
 
-from twisted.internet.error import ConnectionDone
+from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
@@ -122,6 +124,50 @@ class Connection(SynchronousTestCase):
     def binaries(self) -> list[bytes]:
         """The audio that was heard."""
         return [said[1] for said in self.session.heard if said[0] == "binary"]
+
+
+class Leaving(Connection):
+    """A connection that is gone is freed at once: garbage may be collected in an hour, and adds up."""
+
+    def free(self) -> Any:
+        """Forget the connection, as whoever knew it does; what is left of it."""
+        left = weakref.ref(self.socket)
+        del self.socket, self.session.socket
+        return left()
+
+    def setUp(self) -> None:
+        """No garbage is collected."""
+        gc.disable()
+        self.addCleanup(gc.enable)
+        super().setUp()
+
+    def test_it_does_not_hold_itself(self) -> None:
+        """As Autobahn's own would, by an ``is_closed`` that is fired with the connection."""
+        self.transport.unregisterProducer()
+        self.lose()
+        self.assertIsNone(self.free())
+
+    def test_its_transport_does_not_hold_it(self) -> None:
+        """TLS keeps the producer that is registered with it; what is below tells it of its end."""
+        self.transport.producer.stopProducing()
+        self.assertIsNone(self.transport.producer)
+        self.lose()
+        self.assertIsNone(self.free())
+
+    def test_what_twisted_leaves_of_a_cut_is_collected(self) -> None:
+        """An error of OpenSSL holds itself by its frames, and the connection with it."""
+        error: list[Any] = [self.socket]
+        error.append(error)
+        del error
+        self.transport.producer.stopProducing()
+        self.socket.connectionLost(Failure(ConnectionLost()))
+        self.assertIsNone(self.free())
+
+    def test_nor_after_both_have_closed(self) -> None:
+        """Autobahn has dropped the connection by then."""
+        self.read(frame(CLOSE, struct.pack("!H", 1000)))
+        self.lose()
+        self.assertIsNone(self.free())
 
 
 class Reading(Connection):

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final
+from weakref import ProxyType, proxy
 
 from ..interfaces import IStreamSink, StreamFacts
 from ..limits import QUEUED_FRAME_OVERHEAD_BYTES
@@ -143,6 +144,9 @@ class Lane:
     def look_done(self) -> None:
         """Leave, when that was the last of it."""
         if self.is_done:
+            if not isinstance(self._sink, ProxyType):
+                # The stream has heard all; the two would hold each other until garbage is collected.
+                self._sink = proxy(self._sink)
             self._delivery.lane_done(self)
 
     def event_settled(self) -> None:

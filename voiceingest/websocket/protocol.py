@@ -163,7 +163,8 @@ class HardenedProtocol(QuietProtocol):
         self._read_again()
 
     def stopProducing(self) -> None:
-        """The transport is gone. Twisted's hook."""
+        """The transport is gone: let go of each other, TLS would not. Twisted's hook."""
+        self.transport.unregisterProducer()
 
     def pause(self, seconds: float) -> None:
         """Pace the peer: do not read from it for ``seconds``."""

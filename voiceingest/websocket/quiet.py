@@ -9,6 +9,7 @@ request is written here (RFC 6455 section 4.2.2); what Autobahn does besides is 
 
 from __future__ import annotations
 
+import gc
 from base64 import b64encode
 from functools import cached_property
 from hashlib import sha1
@@ -18,7 +19,7 @@ from typing import Any, Final, TypeVar
 from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
 from autobahn.websocket import protocol as autobahn
 from autobahn.websocket.utf8validator import Utf8Validator
-from twisted.internet.error import ConnectionClosed
+from twisted.internet.error import ConnectionClosed, ConnectionLost
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 
@@ -100,6 +101,10 @@ class QuietProtocol(WebSocketServerProtocol):
     def _connectionLost(self, reason: Any) -> None:
         super(autobahn.WebSocketServerProtocol, self)._connectionLost(reason)
         self.factory.countConnections -= 1
+        if reason.check(ConnectionLost):
+            # Where TLS was cut, Twisted has caught an error whose frames hold it, and itself by them: the
+            # whole of OpenSSL's state, until garbage is collected. What is that young is collected in 20 us.
+            gc.collect(0)
 
 
 Connection = TypeVar("Connection", bound=QuietProtocol)
