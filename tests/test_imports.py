@@ -27,7 +27,7 @@ print(json.dumps(sorted(sys.modules)))
 
 # What no daemon needs: the programs of people and developers, and Twisted's other protocols.
 NEVER: Final = (
-    *("voiceingest.cli", "voiceingest.reference", "rich", "pygments", "markdown_it"),
+    *("voiceingest.cli", "voiceingest.reference"),
     *("twisted.trial", "twisted.conch", "twisted.mail", "twisted.words", "twisted.names"),
     *("unittest", "hypothesis"),
     *("prometheus_client.twisted", "prometheus_client.multiprocess"),

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.support.case import SynchronousTestCase
 from tests.support.daemon import ROOT
-from voiceingest.cli.console import Console, SpeechBar, is_terminal, printable, show
+from voiceingest.cli.console import Console, SpeechBar, printable
 
 
 class Terminal(io.StringIO):
@@ -53,11 +53,10 @@ class PipeTests(ConsoleCase):
 
     def test_nothing_moves(self) -> None:
         console = self.console(io.StringIO)
-        self.assertIsNone(console.live())
+        console.draw([[("anything", "")]])
         bar = SpeechBar(console, "speaking", 6.0)
         bar.update(1.0, "", "")
         bar.close()
-        show(None, "anything")
         self.assertFalse(bar.visible)
         self.assertEqual(self.out.getvalue() + self.err.getvalue(), "")
 
@@ -86,15 +85,15 @@ class TerminalTests(ConsoleCase):
     def test_colour(self) -> None:
         console = self.console(Terminal)
         console.say("good", style="bold green")
-        self.assertIn("\x1b[1;32mgood", self.out.getvalue())
+        console.pairs({"a": "b"})
+        self.assertEqual(self.out.getvalue(), "\x1b[1;32mgood\x1b[0m\n\x1b[1;36ma: \x1b[0mb\n")
 
     def test_no_color_is_honoured(self) -> None:
         self.patch_environment("NO_COLOR", "1")
         console = self.console(Terminal)
         console.say("good", style="green")
         console.pairs({"a": "b"})
-        self.assertNotIn("\x1b[32m", self.out.getvalue())
-        self.assertNotIn("36m", self.out.getvalue())
+        self.assertEqual(self.out.getvalue(), "good\na: b\n")
 
     def test_a_dumb_terminal_is_as_good_as_a_pipe(self) -> None:
         self.patch_environment("TERM", "dumb")
@@ -105,13 +104,33 @@ class TerminalTests(ConsoleCase):
 
     def test_a_bar_moves_and_goes_away(self) -> None:
         console = self.console(Terminal)
-        bar = SpeechBar(console, "speaking", 6.0)
-        bar.update(3.0, "level", "10/12 confirmed")
+        now_s = 100.0
+        bar = SpeechBar(console, "speaking", 180.0, clock=lambda: now_s)
+        bar.update(0.0, "level", "")
+        self.assertIn("speaking " + "\x1b[2m" + "╌" * 28, self.out.getvalue())
+        self.assertIn("-:--", self.out.getvalue())
+        # At half the pace of speech.
+        now_s = 220.0
+        bar.update(60.0, "level", "10/12 confirmed")
+        self.assertIn("\x1b[36m" + "━" * 9 + "\x1b[0m\x1b[2m" + "╌" * 19, self.out.getvalue())
+        self.assertIn(" 60.0/180.0 s ", self.out.getvalue())
+        self.assertIn(" 10/12 confirmed \x1b[36m4:00", self.out.getvalue())
         bar.close()
         bar.update(4.0, "late", "late")
-        self.assertIn("3.0/6.0 s", self.out.getvalue())
-        self.assertIn("10/12 confirmed", self.out.getvalue())
-        self.assertNotIn("late", self.out.getvalue())
+        self.assertTrue(self.out.getvalue().endswith("\r\x1b[J"))
+
+    def test_a_bar_of_nothing(self) -> None:
+        bar = SpeechBar(self.console(Terminal), "speaking", 0.0)
+        bar.update(0.0, "level", "")
+        bar.close()
+        self.assertIn("━" * 28, self.out.getvalue())
+
+    def test_a_note_is_not_written_into_what_is_drawn(self) -> None:
+        console = self.console(Terminal)
+        console.draw([[("meter", "")]])
+        console.note("careful")
+        self.assertTrue(self.out.getvalue().endswith("\r\x1b[J"))
+        self.assertIn("careful", self.err.getvalue())
 
     def test_with_json_the_bar_is_on_standard_error(self) -> None:
         console = self.console(Terminal, json_output=True)
@@ -121,10 +140,9 @@ class TerminalTests(ConsoleCase):
         self.assertEqual(self.out.getvalue(), "")
         self.assertIn("3.0/6.0 s", self.err.getvalue())
 
-    def test_is_terminal(self) -> None:
-        self.assertTrue(is_terminal(Terminal(), {}))
-        self.assertFalse(is_terminal(io.StringIO(), {}))
-        self.assertFalse(is_terminal(Terminal(), {"TERM": "dumb"}))
+    def test_whether_it_is_one(self) -> None:
+        self.assertTrue(self.console(Terminal).is_terminal)
+        self.assertFalse(self.console(io.StringIO).is_terminal)
 
 
 class ClosedPipeTests(ConsoleCase):

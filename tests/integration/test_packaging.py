@@ -6,6 +6,7 @@ tests run in; so nothing is downloaded and only the package itself is installed.
 
 from __future__ import annotations
 
+import email
 import re
 import shutil
 import subprocess
@@ -14,7 +15,11 @@ import sysconfig
 import tempfile
 import venv
 import zipfile
+from importlib import metadata
 from pathlib import Path
+from typing import Final
+
+from packaging.requirements import Requirement
 
 import voiceingest
 from tests.support.case import SynchronousTestCase
@@ -23,8 +28,37 @@ ROOT = Path(__file__).resolve().parents[2]
 SOURCES = ("LICENSE", "MANIFEST.in", "README.md", "pyproject.toml", "setup.cfg", "voiceingest", "twisted")
 JUNK = shutil.ignore_patterns("__pycache__", "dropin.cache", "*.egg-info")
 
+# Files as pip installs them, of the package and of all it requires; a megabyte is 1,000,000 bytes. Not the
+# byte code, which pip compiles beside them unless it is told not to and whose size is Python's business.
+BASE_MAX_BYTES: Final = 60_000_000
+DEPENDENCIES: Final = ROOT / "docs/explanation/dependencies.md"
+
 _TWISTD_HELP = "import sys; sys.argv[:] = ['twistd', '--help']; from twisted.scripts.twistd import run; run()"
 _WHERE = "import voiceingest; print(voiceingest.__file__)"
+
+
+def base_bytes(wheel: Path) -> int:
+    """What an installation without extras takes; the libraries are measured where they are installed."""
+    with zipfile.ZipFile(wheel) as opened:
+        total = sum(member.file_size for member in opened.infolist())
+        (head,) = (name for name in opened.namelist() if name.endswith(".dist-info/METADATA"))
+        told = email.message_from_bytes(opened.read(head)).get_all("Requires-Dist", [])
+    pending = [(line, "") for line in told]
+    counted, seen = set(), set()
+    while pending:
+        line, extra = pending.pop()
+        wanted = Requirement(line)
+        if wanted.marker is not None and not wanted.marker.evaluate({"extra": extra}):
+            continue
+        library = metadata.distribution(wanted.name)
+        if library.name not in counted:
+            counted.add(library.name)
+            files = [path for path in library.files or () if path.suffix != ".pyc"]
+            total += sum(Path(str(path.locate())).stat().st_size for path in files)
+        for more in {"", *wanted.extras} - {name for found, name in seen if found == library.name}:
+            seen.add((library.name, more))
+            pending += [(line, more) for line in library.requires or ()]
+    return total
 
 
 class Installation:
@@ -96,6 +130,14 @@ class InstallationTests(SynchronousTestCase):
         self.assertTrue(command.exists(), "the command is not installed")
         self.assertIn("Usage", installed.run(str(command), "--help"))
 
+    def assert_small(self, size_bytes: int) -> None:
+        """It is below the bound, and what the page says of it is true."""
+        self.assertLess(size_bytes, BASE_MAX_BYTES)
+        said = re.search(r"(\d+) MB of files", DEPENDENCIES.read_text())
+        assert said is not None
+        # Libraries grow a little from release to release.
+        self.assertLess(abs(size_bytes / 1e6 - int(said[1])), 2, f"{size_bytes} bytes; {DEPENDENCIES.name}")
+
     def test_wheel(self) -> None:
         installed = self.installation()
         wheel = self.build_wheel(installed)
@@ -108,6 +150,7 @@ class InstallationTests(SynchronousTestCase):
         self.assertEqual(tops, {"twisted", "voiceingest", f"voiceingest-{voiceingest.__version__}.dist-info"})
         modules = {str(path.relative_to(ROOT)) for path in (ROOT / "voiceingest").rglob("*.py")}
         self.assertEqual(modules - set(names), set())
+        self.assert_small(base_bytes(wheel))
         shutil.rmtree(installed.sources)
         installed.pip("install", str(wheel))
         self.assert_works(installed, installed.directory / "env")

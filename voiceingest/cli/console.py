@@ -7,28 +7,21 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TextIO
-
-import rich.console
-from rich.console import RenderableType
-from rich.live import Live
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
-from rich.text import Text
+from typing import Final, TextIO
 
 from .failures import CommandFailed
 from .standard import abandon
+from .terminal import Line, Terminal
+
+_BAR_CELLS: Final = 28
 
 
 def printable(text: str) -> str:
     """``text`` without control characters: what came over a network must not move the cursor."""
     return "".join(c if unicodedata.category(c)[0] != "C" else f"\\x{ord(c):02x}" for c in text)
-
-
-def is_terminal(stream: TextIO, environ: Mapping[str, str]) -> bool:
-    """Whether a person sees ``stream`` on something that can redraw a line."""
-    return stream.isatty() and environ.get("TERM", "") != "dumb"
 
 
 class Console:
@@ -40,42 +33,50 @@ class Console:
         self.json_output = json_output
         self._documents = out or sys.stdout
         self._beside = err or sys.stderr
-        people = self._beside if json_output else self._documents
-        self.is_terminal = is_terminal(people, os.environ)
-        self._people = _rich(people)
-        self._notes = _rich(self._beside)
+        self._people = Terminal(self._beside if json_output else self._documents, os.environ)
+        self._notes = self._people if json_output else Terminal(self._beside, os.environ)
         self._is_deaf = False
         self.closed = False
         self.when_closed: Callable[[], None] | None = None
 
-    def say(self, text: str = "", style: str | None = None) -> None:
+    @property
+    def is_terminal(self) -> bool:
+        """Whether a person looks at it who can be shown what moves."""
+        return self._people.moves
+
+    @property
+    def width(self) -> int:
+        """Cells of a line of what is drawn."""
+        return self._people.width
+
+    def say(self, text: str = "", style: str = "") -> None:
         """One line for people."""
-        self._tell(lambda: self._people.print(Text(text, style=style or ""), soft_wrap=True))
+        self._tell(lambda: self._people.print([(text, style)]))
 
     def note(self, text: str, style: str = "yellow") -> None:
         """One line beside the result: a warning, a hint, what happens now. Standard error."""
-        self._aside(lambda: self._notes.print(Text(text, style=style), soft_wrap=True))
+        if self._notes.moves:
+            # It may be the same terminal, and what is drawn on it in the way.
+            self.draw([])
+        self._aside(lambda: self._notes.print([(text, style)]))
 
     def pairs(self, rows: Mapping[str, str]) -> None:
         """A summary, one ``name: value`` line each, the values in one column."""
         if not rows:
             return
         width = max(map(len, rows)) + 2
-        lines = [
-            Text(f"{name + ':':<{width}}", style="bold cyan").append(Text(value, style="default"))
-            for name, value in rows.items()
-        ]
-        self._tell(lambda: self._people.print(*lines, sep="\n", soft_wrap=True))
+        lines = [[(f"{name + ':':<{width}}", "bold cyan"), (value, "")] for name, value in rows.items()]
+        self._tell(lambda: self._people.print(*lines))
 
     def table(self, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Lines in columns below their heads."""
         widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
-        lines = [
-            Text("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
+        texts = [
+            "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
             for row in (heads, *rows)
         ]
-        lines[0].stylize("bold cyan")
-        self._tell(lambda: self._people.print(*lines, sep="\n", soft_wrap=True))
+        lines = [[(text, "" if number else "bold cyan")] for number, text in enumerate(texts)]
+        self._tell(lambda: self._people.print(*lines))
 
     def document(self, value: object) -> None:
         """One JSON document on one line of standard output; nothing unless JSON was asked for."""
@@ -86,11 +87,10 @@ class Console:
         """The result itself, as it is, on standard output."""
         self._write(lambda: self._put(text + "\n"))
 
-    def live(self) -> Live | None:
-        """An area at the end of the terminal that can be redrawn; ``None`` where there is none."""
-        if not self.is_terminal:
-            return None
-        return Live(console=self._people, auto_refresh=False, transient=True)
+    def draw(self, lines: Sequence[Line]) -> None:
+        """What is shown at the end of the terminal from now on; no lines: nothing. Only there."""
+        if self.is_terminal:
+            self._tell(lambda: self._people.draw(lines) if lines else self._people.clear())
 
     def _put(self, text: str) -> None:
         self._documents.write(text)
@@ -131,56 +131,40 @@ class Console:
 class SpeechBar:
     """A progress bar with a level meter beside it; at anything but a terminal it does nothing."""
 
-    def __init__(self, console: Console, label: str, total_s: float) -> None:
-        self._live = console.live()
-        self._progress: Progress | None = None
-        self._task = TaskID(0)
-        if self._live is not None:
-            self._progress = Progress(
-                TextColumn("{task.description}"),
-                BarColumn(bar_width=28),
-                TextColumn("{task.completed:5.1f}/{task.total:.1f} s"),
-                TextColumn("[green]{task.fields[level]}"),
-                TextColumn("{task.fields[note]}"),
-                TimeRemainingColumn(compact=True),
-                auto_refresh=False,
-            )
-            self._task = self._progress.add_task(label, total=total_s, level="", note="")
-            self._live.start()
-
-    @property
-    def visible(self) -> bool:
-        """Whether anybody sees it: where nobody does, no level need be computed."""
-        return self._live is not None
+    def __init__(
+        self, console: Console, label: str, total_s: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._console, self._label, self._total_s = console, label, total_s
+        self._clock, self._began_s = clock, clock()
+        # Whether anybody sees it: where nobody does, no level need be computed.
+        self.visible = console.is_terminal
 
     def update(self, done_s: float, level: str, note: str) -> None:
         """Show how far it has come."""
-        if self._live is not None and self._progress is not None:
-            self._progress.update(self._task, completed=done_s, level=level, note=note)
-            self._live.update(self._progress.get_renderable(), refresh=True)
+        if not self.visible:
+            return
+        whole = round(_BAR_CELLS * min(1.0, done_s / self._total_s)) if self._total_s else _BAR_CELLS
+        self._console.draw(
+            [[
+                (f"{self._label} ", ""),
+                ("━" * whole, "cyan"),
+                ("╌" * (_BAR_CELLS - whole), "dim"),
+                (f" {done_s:5.1f}/{self._total_s:.1f} s ", ""),
+                (level, "green"),
+                (f" {note} ", ""),
+                (self._left(done_s), "cyan"),
+            ]]
+        )  # fmt: skip
+
+    def _left(self, done_s: float) -> str:
+        """How long it will still take, should it go on as it went so far."""
+        if done_s <= 0:
+            return "-:--"
+        left_s = round((self._clock() - self._began_s) / done_s * max(0.0, self._total_s - done_s))
+        return f"{left_s // 60}:{left_s % 60:02}"
 
     def close(self) -> None:
         """Take it off the screen."""
-        if self._live is not None:
-            self._live.stop()
-            self._live = None
-
-
-def show(live: Live | None, renderable: RenderableType) -> None:
-    """Redraw a live area, where there is one."""
-    if live is not None:
-        live.update(renderable, refresh=True)
-
-
-class _Rich(rich.console.Console):
-    """Rich's console, without its own idea of what to do when nobody reads: it would exit at once."""
-
-    def on_broken_pipe(self) -> None:
-        """Called while one ``BrokenPipeError`` is being handled: let another through."""
-        raise BrokenPipeError
-
-
-def _rich(stream: TextIO) -> rich.console.Console:
-    terminal = is_terminal(stream, os.environ)
-    options: dict[str, Any] = {} if terminal else {"color_system": None}
-    return _Rich(file=stream, force_terminal=terminal, highlight=False, markup=False, emoji=False, **options)
+        if self.visible:
+            self._console.draw([])
+            self.visible = False

@@ -5,18 +5,15 @@ from __future__ import annotations
 import json
 from typing import Any, Final
 
-from rich.table import Column, Table
-from rich.text import Text
-
 from ..wire.envelope import FrameMessage
-from .console import Console, printable, show
+from .console import Console, printable
 from .follow import Finding, Followed, Follower
 from .meter import bar, peak_dbfs, rms_dbfs
 from .reading import BusMessage, read_json
 from .recorder import Recorder
+from .terminal import Line, grid
 
 ROWS_MAX_COUNT: Final = 12
-COLUMNS_COUNT: Final = 8
 REDRAWS_PER_S: Final = 8
 METER_STEP: Final = 4
 
@@ -41,12 +38,11 @@ class Screen:
         self._tenant_id = tenant_id
         self._interaction_id = interaction_id
         self._recorder = recorder
-        self._live = console.live()
+        # Whether there is anything to redraw.
+        self.is_live = console.is_terminal
         self.follower = Follower()
         self.events = 0
         self.unreadable = 0
-        if self._live is not None:
-            self._live.start()
 
     # --- what comes
 
@@ -76,7 +72,7 @@ class Screen:
             self._recorder.frame(frame)
         if self._console.json_output:
             self._console.document(_frame_document(frame, epoch))
-        elif self._live is None:
+        elif not self.is_live:
             self._console.say(_frame_line(frame))
 
     def _finding(self, frame: FrameMessage, finding: Finding) -> None:
@@ -118,28 +114,20 @@ class Screen:
 
     # --- what is shown
 
-    @property
-    def is_live(self) -> bool:
-        """Whether there is anything to redraw."""
-        return self._live is not None
-
     def redraw(self, now_s: float) -> None:
         """Draw the meters of the streams heard last."""
-        if self._live is None:
+        if not self.is_live:
             return
-        table = Table.grid(*(Column(no_wrap=True) for _ in range(COLUMNS_COUNT)), padding=(0, 2))
-        for stream in self.follower.newest(ROWS_MAX_COUNT):
-            table.add_row(*_row(stream, now_s))
+        rows: list[Line] = [_row(stream, now_s) for stream in self.follower.newest(ROWS_MAX_COUNT)]
         hidden = len(self.follower) - ROWS_MAX_COUNT
-        if hidden > 0:
-            table.add_row(Text(f"and {hidden} more", style="dim"))
-        show(self._live, table)
+        more: list[Line] = [[(f"and {hidden} more", "dim")]] if hidden > 0 else []
+        self._console.draw([*grid(rows, self._console.width), *more])
 
     def close(self) -> None:
         """Take the live area off the screen; the last state of every stream stays as a line."""
-        if self._live is not None:
-            self._live.stop()
-            self._live = None
+        if self.is_live:
+            self._console.draw([])
+            self.is_live = False
 
     def summary(self) -> dict[str, Any]:
         """What has been seen in all."""
@@ -188,7 +176,7 @@ def _event_line(fields: dict[str, Any]) -> str:
     return printable(f"event   {fields['event']} {who} {rest}")
 
 
-def _row(stream: Followed, now_s: float) -> tuple[Text, ...]:
+def _row(stream: Followed, now_s: float) -> Line:
     quiet = stream.stopped or now_s - stream.last_s > QUIET_S
     level = rms_dbfs(b"" if quiet else stream.last_audio, METER_STEP)
     words = ((stream.stopped, "stopped"), (stream.away, "away"), (quiet, "quiet"))
@@ -197,12 +185,12 @@ def _row(stream: Followed, now_s: float) -> tuple[Text, ...]:
     odd += [f"{stream.declared} declared lost"] if stream.declared else []
     odd += [f"{stream.repeated} repeated"] if stream.repeated else []
     return (
-        Text(printable(stream.interaction_id), style="bold"),
-        Text(printable(stream.tenant_id)),
-        Text(f"{stream.sample_rate} Hz"),
-        Text(f"seq {stream.next_seq - 1}"),
-        Text(f"{stream.seconds:7.1f} s"),
-        Text(bar(level), style="green"),
-        Text(state),
-        Text(", ".join(odd), style="red"),
+        (printable(stream.interaction_id), "bold"),
+        (printable(stream.tenant_id), ""),
+        (f"{stream.sample_rate} Hz", ""),
+        (f"seq {stream.next_seq - 1}", ""),
+        (f"{stream.seconds:7.1f} s", ""),
+        (bar(level), "green"),
+        (state, ""),
+        (", ".join(odd), "red"),
     )
