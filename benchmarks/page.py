@@ -1,7 +1,8 @@
 """``python -m benchmarks.page [FIGURES]``: the page on performance and its plots, from a run's figures.
 
-With a file (``benchmarks/results/latest.json``) its figures become the ones that are kept beside the page;
-without one the page is written again from those. What is said in words is in ``benchmarks/page.md``.
+With a file (``benchmarks/results/latest.json``, or ``soak.json``) its figures become the ones that are kept
+beside the page; without one the page is written again from those. What is said in words is in
+``benchmarks/page.md``.
 """
 
 from __future__ import annotations
@@ -11,15 +12,18 @@ import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from statistics import median
 from typing import Any, Final
 
+from .endurance import findings, halves_ms, memory_line, warmed
 from .results import disturbed, judge
-from .tables import GOAL_HEAD, goal_rows, markdown, rows_of
+from .tables import FINDING_HEAD, GOAL_HEAD, finding_rows, goal_rows, markdown, number, rows_of
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 TEMPLATE: Final = ROOT / "benchmarks/page.md"
 PAGE: Final = ROOT / "docs/explanation/performance.md"
 FIGURES: Final = ROOT / "docs/explanation/performance/figures.json"
+SOAK: Final = ROOT / "docs/explanation/performance/soak.json"
 
 _TITLES: Final = {
     "ingest-960/plain": "960 B (20 ms at 24 kHz) at 50/s, 200 streams: 10,000 frames/s",
@@ -41,7 +45,36 @@ _TITLES: Final = {
 }
 
 
-def page(told: Mapping[str, Any], template: str) -> str:
+def soak_parts(told: Mapping[str, Any]) -> dict[str, str]:
+    """What the page says of a soak."""
+    columns = told["samples"]
+    line, judged = memory_line(columns), warmed(columns)
+    first_ms, second_ms = halves_ms(columns)
+    memory = [kib / 1024 for kib in (judged["rss_kib"][0], judged["rss_kib"][-1], told["after"]["rss_kib"])]
+    return {
+        "SOAK_STREAMS": f"{told['at_once']} streams",
+        "SOAK_LEAVE": f"{told['leave_per_min']:g}",
+        "SOAK_RUN": (
+            f"This is {told['when'][:10]}, {told['minutes']:g} minutes: {told['frames']:,} frames of "
+            f"{told['streams']} streams; {told['stopped']} stopped meanwhile, {told['cut']} were cut, "
+            f"{told['resumed']} came back"
+        ),
+        "SOAK_FINDINGS": markdown(FINDING_HEAD, finding_rows(findings(told))),
+        "SOAK_WORDS": (
+            f"After the first fifth, memory grew by {line.slope:.1f} KiB a minute with a standard error of "
+            f"{line.error:.1f}, from {memory[0]:.1f} to {memory[1]:.1f} MiB, and was {memory[2]:.1f} MiB "
+            f"when all had left. There were {min(judged['descriptors'])} to {max(judged['descriptors'])} "
+            f"descriptors, {told['before']['descriptors']} before anybody came and "
+            f"{told['after']['descriptors']} after. The 99th of a hundred frames took {number(first_ms)} ms "
+            f"in the first half and {number(second_ms)} ms in the second, by the median of the samples, "
+            f"each of {told['every_s']:g} s; the worst sample says {number(max(judged['p99_ms']))} ms. The "
+            f"daemon waited for its core for {median(judged['waited_share']):.0%} of the time, and for "
+            f"{max(judged['waited_share']):.0%} in the worst sample."
+        ),
+    }
+
+
+def page(told: Mapping[str, Any], soak: Mapping[str, Any], template: str) -> str:
     """The text of the page."""
     blocks = []
     for measurement, title in _TITLES.items():
@@ -66,6 +99,7 @@ def page(told: Mapping[str, Any], template: str) -> str:
         ),
         "DISTURBED": ", ".join(disturbed(told["measured"])) or "none",
         "LEFT_OUT": "; ".join(f"{name} ({why})" for name, why in told["left_out"].items()) or "nothing",
+        **soak_parts(soak),
     }
     for name, text in parts.items():
         template = template.replace(f"@{name}@", text)
@@ -74,14 +108,15 @@ def page(told: Mapping[str, Any], template: str) -> str:
 
 def main() -> None:
     """Write everything."""
-    from .plots import draw
+    from .plots import draw, draw_soak
 
     FIGURES.parent.mkdir(parents=True, exist_ok=True)
     if len(sys.argv) > 1:
-        shutil.copyfile(sys.argv[1], FIGURES)
-    told = json.loads(FIGURES.read_text())
-    PAGE.write_text(page(told, TEMPLATE.read_text()))
-    for path in (PAGE, *draw(told["measured"], FIGURES.parent)):
+        is_soak = "samples" in json.loads(Path(sys.argv[1]).read_text())
+        shutil.copyfile(sys.argv[1], SOAK if is_soak else FIGURES)
+    told, soak = json.loads(FIGURES.read_text()), json.loads(SOAK.read_text())
+    PAGE.write_text(page(told, soak, TEMPLATE.read_text()))
+    for path in (PAGE, *draw(told["measured"], FIGURES.parent), draw_soak(soak, SOAK.parent)):
         print(path.relative_to(ROOT))
 
 

@@ -65,7 +65,7 @@ def draw_soak(told: Mapping[str, Any], folder: Path) -> Path:
         judged, [(line.start + line.slope * at) / 1024 for at in judged], color=_COLOURS["autobahn"], ls="--",
         label=f"{line.slope:+.1f} KiB a minute, standard error {line.error:.1f}",
     )  # fmt: skip
-    memory.set_ylabel("resident, MiB")
+    memory.set_ylabel("resident, MiB (not from 0)")
     files.plot(minutes, columns["descriptors"], color=_COLOURS["ours"], label="descriptors")
     files.plot(minutes, columns["connections"], color=_COLOURS["go"], label="connections")
     files.set_ylabel("descriptors")
@@ -79,6 +79,8 @@ def draw_soak(told: Mapping[str, Any], folder: Path) -> Path:
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(fontsize=7, frameon=False, loc="lower right")
     memory.set_xlim(0, minutes[-1])
+    # From 0 even a leak would look flat; by itself the axis would make a mountain of a page of memory.
+    memory.set_ylim(min(columns["rss_kib"]) / 1024 - 2, max(columns["rss_kib"]) / 1024 + 2)
     latency.legend(fontsize=7, frameon=False, loc="upper right")
     return _save(figure, folder / "soak.svg")
 

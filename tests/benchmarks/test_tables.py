@@ -5,9 +5,18 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from benchmarks.page import FIGURES, PAGE, TEMPLATE, page
+from benchmarks.endurance import Finding
+from benchmarks.page import FIGURES, PAGE, SOAK, TEMPLATE, page
 from benchmarks.results import judge
-from benchmarks.tables import aligned, goals_table, markdown, measurements_table, number, rows_of
+from benchmarks.tables import (
+    aligned,
+    findings_table,
+    goals_table,
+    markdown,
+    measurements_table,
+    number,
+    rows_of,
+)
 from tests.support.case import SynchronousTestCase
 
 MEASURED: dict[str, dict[str, dict[str, Any]]] = {
@@ -17,6 +26,19 @@ MEASURED: dict[str, dict[str, dict[str, Any]]] = {
         "node": {"failed": "nothing came on the bus"},
     }
 }
+
+
+SOAKED: dict[str, Any] = {
+    "when": "2026-11-28T00:00:00+00:00", "minutes": 30.0, "every_s": 10.0, "at_once": 100,
+    "leave_per_min": 5.0, "frames": 9_000_000, "streams": 200, "stopped": 50, "cut": 51, "resumed": 52,
+    "lost": 7, "wrong": 0, "broken": 0, "before": {"descriptors": 15},
+    "after": {"rss_kib": 81920, "descriptors": 16, "dropped": 0, "resumed": 52},
+    "samples": {
+        "at_s": [300.0, 600.0, 900.0, 1200.0, 1500.0, 1800.0], "rss_kib": [70000] + [81920] * 5,
+        "descriptors": [90, 100, 101, 102, 101, 100], "threads": [2] * 6, "waited_share": [0.5] + [0.02] * 5,
+        "p99_ms": [99.0, 4.0, 4.0, 8.0, 8.0, 8.0],
+    },
+}  # fmt: skip
 
 
 class TableTests(SynchronousTestCase):
@@ -44,13 +66,19 @@ class TableTests(SynchronousTestCase):
         self.assertRegex(told, r"ingest 960 B, plain +go +26\.5 +33 +0\.80 +<= 0\.75 +missed")
         self.assertNotIn("*", told)
 
+    def test_what_is_judged_of_a_soak(self) -> None:
+        told = findings_table([Finding("lost", 1, 0, False), Finding("memory", 2.5, 64, None)])
+        self.assertRegex(told, r"lost +1 +0 +failed\n")
+        self.assertRegex(told, r"memory +2\.50 +64 +too short to say\n")
+
     def test_markdown(self) -> None:
         self.assertEqual(markdown(["a", "b"], [["1", "2"]]), "| a | b |\n|---|---|\n| 1 | 2 |")
 
 
 class PageTests(SynchronousTestCase):
     def test_the_page_is_from_its_figures(self) -> None:
-        written = page(json.loads(FIGURES.read_text()), TEMPLATE.read_text())
+        figures = (json.loads(path.read_text()) for path in (FIGURES, SOAK))
+        written = page(*figures, TEMPLATE.read_text())
         self.assertEqual(PAGE.read_text(), written, "python -m benchmarks.page")
 
     def test_nothing_is_left_open(self) -> None:
@@ -62,7 +90,11 @@ class PageTests(SynchronousTestCase):
                 "load_before": 0.1,
             },
         }  # fmt: skip
-        text = page(told, TEMPLATE.read_text())
+        text = page(told, SOAKED, TEMPLATE.read_text())
         self.assertNotRegex(text, "@[A-Z_]+@")
         self.assertIn("go (no Go)", text)
         self.assertIn("| ingest 960 B, plain | go | 26.5 | 33 | 0.80 | <= 0.75 | **missed** |", text)
+        self.assertIn("| frames lost | 7 | 0 | **failed** |", text)
+        self.assertIn("100 to 102 descriptors, 15 before anybody came and 16 after", text)
+        self.assertIn("took 4 ms in the first half and 8 ms in the second", text)
+        self.assertIn("9,000,000 frames of 200 streams; 50 stopped meanwhile, 51 were cut, 52 came", text)
