@@ -86,6 +86,7 @@ FOREIGN_WORDS: Final = frozenset(
         *("sslmethod", "fullchain", "b64decode", "websockets", "aiohttp", "websocat", "ws", "klein", "attrs"),
         *("appendfsync", "libfaketime", "nkeys", "nats", "ignore_startup_parameters", "voice_app"),
         "completed",  # what Exotel says of a call that has ended
+        "contextvars",
     }
 )
 UNITS: Final = {"": 1, "MiB": 2**20, "KiB": 2**10}
