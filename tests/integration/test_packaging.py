@@ -13,6 +13,7 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+import threading
 import venv
 import zipfile
 from importlib import metadata
@@ -20,6 +21,8 @@ from pathlib import Path
 from typing import Final
 
 from packaging.requirements import Requirement
+
+from setuptools._distutils.filelist import FileList
 
 import voiceingest
 from tests.support.case import SynchronousTestCase
@@ -35,6 +38,23 @@ DEPENDENCIES: Final = ROOT / "docs/explanation/dependencies.md"
 
 _TWISTD_HELP = "import sys; sys.argv[:] = ['twistd', '--help']; from twisted.scripts.twistd import run; run()"
 _WHERE = "import voiceingest; print(voiceingest.__file__)"
+
+# What the extras bring, beside what tests want for themselves.
+_GRPC = ("grpc", "grpc_health", "grpc_reflection", "google.protobuf", "asyncpg")
+_EXTRAS = (
+    *("fastapi", "starlette", "sqlalchemy", "alembic", "aiosqlite", "limits", "redis"),
+    *("nats", "numpy", "soxr", *_GRPC),
+)
+
+# A daemon without some packages: what is None among the modules can neither be imported nor found.
+_WITHOUT = """
+import sys
+sys.modules.update(dict.fromkeys({missing!r}))
+site = "tcp:0:interface=127.0.0.1"
+sys.argv[:] = ["twistd", "-n", "--pidfile=", "voiceingest", "--port", site, "--admin", site]
+from twisted.scripts.twistd import run
+run()
+"""
 
 
 def base_bytes(wheel: Path) -> int:
@@ -96,6 +116,28 @@ class Installation:
             raise AssertionError(f"{arguments} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}")
         return done.stdout
 
+    def start_without(self, missing: tuple[str, ...], **settings: str) -> subprocess.CompletedProcess[str]:
+        """Start the daemon without some packages; once it serves, it is told to stop."""
+        daemon = subprocess.Popen(
+            [str(self.python), "-c", _WITHOUT.format(missing=missing)],
+            cwd=self.directory,
+            env={"PATH": "/usr/bin:/bin", "PUBLISH_URL": "memory://", "DRAIN_LISTEN_S": "0", **settings},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        assert daemon.stdout is not None
+        stuck = threading.Timer(120, daemon.kill)
+        stuck.start()
+        lines = []
+        for line in daemon.stdout:
+            lines.append(line)
+            if '"event": "serving"' in line:
+                daemon.terminate()
+        code = daemon.wait()
+        stuck.cancel()
+        return subprocess.CompletedProcess(daemon.args, code, "".join(lines))
+
     def pip(self, *arguments: str) -> None:
         """Run the outer environment's pip for this one, offline."""
         options = ("--python", str(self.python), "--disable-pip-version-check", "--quiet")
@@ -138,6 +180,21 @@ class InstallationTests(SynchronousTestCase):
         # Libraries grow a little from release to release.
         self.assertLess(abs(size_bytes / 1e6 - int(said[1])), 2, f"{size_bytes} bytes; {DEPENDENCIES.name}")
 
+    def assert_starts_without_extras(self, installed: Installation) -> None:
+        """Audio alone needs none; who wants more is told in one line what to install."""
+        done = installed.start_without(_EXTRAS)
+        self.assertEqual(done.returncode, 0, done.stdout)
+        self.assertNotIn("pip install", done.stdout)
+        secret = "s" * 32
+        done = installed.start_without(_EXTRAS, JWT_SECRET=secret)
+        self.assertEqual(done.returncode, 1, done.stdout)
+        (line,) = done.stdout.splitlines()
+        self.assertIn("pip install 'voiceingest[control]'", line)
+        done = installed.start_without(_GRPC, JWT_SECRET=secret, DATABASE_URL="sqlite:///without.db")
+        self.assertEqual(done.returncode, 0, done.stdout)
+        (line,) = [line for line in done.stdout.splitlines() if "pip install" in line]
+        self.assertIn("gRPC is off: pip install 'voiceingest[grpc]'", line)
+
     def test_wheel(self) -> None:
         installed = self.installation()
         wheel = self.build_wheel(installed)
@@ -151,12 +208,21 @@ class InstallationTests(SynchronousTestCase):
         modules = {str(path.relative_to(ROOT)) for path in (ROOT / "voiceingest").rglob("*.py")}
         self.assertEqual(modules - set(names), set())
         self.assert_small(base_bytes(wheel))
+        # Made by tools, and so the first to be forgotten.
+        for folder, ending in (
+            ("store/migrations/", ".py"),
+            ("transports/grpc_api/generated/", "_pb2.py"),
+            ("transports/grpc_api/generated/", "_pb2_grpc.py"),
+        ):
+            found = [n for n in names if n.startswith(f"voiceingest/{folder}") and n.endswith(ending)]
+            self.assertTrue([name for name in found if not name.endswith("__init__.py")], folder + ending)
         shutil.rmtree(installed.sources)
         installed.pip("install", str(wheel))
         self.assert_works(installed, installed.directory / "env")
         # With its migrations.
         command = str(installed.python.with_name("voiceingest"))
         self.assertIn("upgraded", installed.run(command, "db", "upgrade"))
+        self.assert_starts_without_extras(installed)
 
     def test_install_from_source(self) -> None:
         installed = self.installation()
@@ -171,6 +237,19 @@ class InstallationTests(SynchronousTestCase):
         assert found is not None
         installed.pip(*found[1].split(), str(installed.sources))
         self.assert_works(installed, installed.sources)
+
+
+class SourceDistributionTests(SynchronousTestCase):
+    """What is not Python of the package itself, by ``MANIFEST.in``."""
+
+    def test_what_the_generated_code_is_made_from(self) -> None:
+        wanted = [str(path.relative_to(ROOT)) for path in (ROOT / "proto").iterdir() if path.is_file()]
+        self.assertIn("proto/session.proto", wanted)
+        found = FileList()
+        found.set_allfiles(wanted)
+        for line in (ROOT / "MANIFEST.in").read_text().splitlines():
+            found.process_template_line(line)
+        self.assertEqual(sorted(found.files), sorted(wanted))
 
 
 class CompilerFreeTests(SynchronousTestCase):
