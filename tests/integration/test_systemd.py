@@ -52,7 +52,10 @@ class AnalyzeTests(SynchronousTestCase):
     def analyze(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             ["systemd-analyze", "--no-pager", *arguments],
-            capture_output=True, text=True, timeout=60, check=False,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
         )
 
     def test_verify(self) -> None:
@@ -97,6 +100,25 @@ class ServiceUnitTests(SynchronousTestCase):
     def test_memory_is_bounded_above_the_daemons_own_bound(self) -> None:
         gibibytes = int(self.only("MemoryMax").removesuffix("G"))
         self.assertGreater(gibibytes * 2**30, 4 * self.settings.publish_buffer_bytes)
+
+    def test_sessions_are_kept_where_the_service_may_write(self) -> None:
+        """The file system is read-only, and the default is a file in the working directory."""
+        self.assertEqual(self.only("ProtectSystem"), "strict")
+        self.assertEqual(self.only("WorkingDirectory"), f"%S/{self.only('StateDirectory')}")
+        self.assertEqual(self.only("StateDirectoryMode"), "0700")
+        url = self.settings.database_url.get_secret_value()
+        self.assertRegex(url, r"^sqlite:///[a-z]+\.db$")
+
+    def test_every_credential_that_is_suggested_has_its_setting(self) -> None:
+        text = SERVICE.read_text()
+        suggested = set(re.findall(r"^# LoadCredential=(\w+):", text, re.MULTILINE))
+        self.assertGreaterEqual(suggested, {"jwt_secret", "registration_secret", "database_url"})
+        for name in suggested - {"tls_key", "tls_cert"}:
+            self.assertIn(f"{name}_file", Settings.model_fields)
+            self.assertRegex(text, rf"(?m)^# Environment=.*\b{name.upper()}_FILE=%d/{name}\b")
+
+    def test_sockets_of_grpc_and_of_a_database_can_be_made(self) -> None:
+        self.assertEqual(self.only("RestrictAddressFamilies").split(), ["AF_INET", "AF_INET6", "AF_UNIX"])
 
     def test_every_variable_is_a_setting(self) -> None:
         names = {pair.partition("=")[0] for line in self.unit["Environment"] for pair in line.split()}
