@@ -67,6 +67,8 @@ FOREIGN_CAPITALS: Final = frozenset(
         "JWT_TOKEN",
         "NO_COLOR",
         "READY",
+        # Statuses of gRPC.
+        *("RESOURCE_EXHAUSTED", "NOT_SERVING", "FAILED_PRECONDITION", "NOT_FOUND", "INVALID_ARGUMENT"),
     }
 )
 # Words of other programs, in lower case.
@@ -110,7 +112,7 @@ def pages() -> list[Path]:
 def written() -> list[Path]:
     """The pages that are written by hand."""
     generated = {"settings.md", "metrics.md", "errors.md", "cli.md", "rest.md", "grpc.md"}
-    return [page for page in pages() if page.name not in generated]
+    return [page for page in pages() if page.parent.name != "reference" or page.name not in generated]
 
 
 _FENCE: Final = re.compile(r"(?:<!-- docs: ([^>]*?) -->\n)?^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
