@@ -48,6 +48,8 @@ class DemoTests(ProgramCase):
         self.assertRegex(program.out, r"mouth to bus: +p50 \d+\.\d ms  p95 \d+\.\d ms  p99 ")
         self.assertRegex(program.out, r"call frames: +(\d+) of \1 on the bus, byte for byte\n")
         self.assertRegex(program.out, r"echo: +\d+ samples back as they were said, in \d+ chunks\n")
+        said = r"session: +completed, 5 of 5 frames; a device registered, made it and brought it audio\n"
+        self.assertRegex(program.out, said)
         self.assertTrue(program.out.endswith("ok: what came out is what went in\n"))
         self.assertEqual(program.err, "")
 
@@ -65,6 +67,9 @@ class DemoTests(ProgramCase):
         self.assertEqual((call["identical_frames"], call["received_frames"]), (call["sent_frames"],) * 2)
         self.assertGreaterEqual(call["echoed_samples"], call["said_samples"])
         self.assertEqual((call["events"], call["close_code"]), (["started", "stopped"], 1000))
+        session = document["session"]
+        self.assertEqual((session["status"], session["transport"]), ("completed", "ingest"))
+        self.assertEqual((session["frames"], session["sent_frames"]), (5, 5))
         self.assertEqual(list(folder.iterdir()), [])
         self.assertIn("--keep is for a terminal", program.err)
 

@@ -16,6 +16,9 @@ from .pacing import frame_bytes
 from .percentiles import in_words
 from .rehearsed_call import RATE as CALL_RATE
 from .rehearsed_call import CallOutcome, call, until_heard
+from .rehearsed_session import SessionOutcome, session
+from .rehearsed_session import is_possible as keeps_sessions
+from .rehearsed_session import settings as session_settings
 from .simulate import Show, announce
 from .sources import frames, length_s
 from .speech import speak
@@ -55,7 +58,8 @@ def demo(keep: bool, seconds: float | None, json_output: bool) -> None:
     No server and no network are needed: keys and certificate are made and thrown away, the bus is in
     memory. The audio goes in over a real WebSocket with TLS and a signed token, in real time; every
     frame is compared byte for byte at the other end of the bus. Then a call comes in as Exotel would
-    bring it, and its echo is compared with what was said.
+    bring it, and its echo is compared with what was said. Where the extra ``control`` is installed, a device
+    registers last, and its stream becomes a session.
     """
     console = Console(json_output=json_output)
     if keep and not console.is_terminal:
@@ -66,7 +70,7 @@ def demo(keep: bool, seconds: float | None, json_output: bool) -> None:
     async def work(reactor: Any, interrupt: Interrupt) -> int:
         from .stage import Stage
 
-        stage = Stage(reactor, TENANT)
+        stage = Stage(reactor, TENANT, kept=session_settings if keeps_sessions() else None)
         try:
             await stage.up()
             # The daemon has taken Ctrl-C for itself; here it is ours.
@@ -140,20 +144,28 @@ async def perform(
         unsubscribe()
     if interrupt.asked and not witness.sent:
         raise CommandFailed("interrupted before anything was said", exit_code=Exit.INTERRUPTED)
-    outcome = None
+    outcome = held = None
     if not interrupt.asked:
         console.say(f"calling {stage.call_url} as Exotel would, to be answered by an echo", style="dim")
         outcome = await call(reactor, interrupt, stage, spoken(CALL_S, CALL_RATE))
-    return report_on(console, reports[0], witness, stage, outcome)
+    if keeps_sessions() and not interrupt.asked:
+        held = await session(reactor, interrupt, stage, recording)
+    return report_on(console, reports[0], witness, stage, (outcome, held))
 
 
 def report_on(
-    console: Console, report: StreamReport, witness: Witness, stage: Stage, outcome: CallOutcome | None
+    console: Console,
+    report: StreamReport,
+    witness: Witness,
+    stage: Stage,
+    outcomes: tuple[CallOutcome | None, SessionOutcome | None],
 ) -> int:
-    """Tell how it went; ``outcome`` is that of the call, where there was one. Returns the exit code."""
+    """Tell how it went; ``outcomes`` are of the call and the session that were. Returns the exit code."""
+    outcome, held = outcomes
     problems = [report.failure] if report.failure else []
     problems += witness.problems()
     problems += outcome.problems() if outcome is not None else []
+    problems += held.problems() if held is not None else []
     tally = report.tally
     console.document(
         {
@@ -167,6 +179,7 @@ def report_on(
             "tls": report.tls_version,
             "close_code": report.close_code,
             "call": outcome.document() if outcome is not None else None,
+            "session": held.document() if held is not None else None,
         }
     )
     console.pairs(
@@ -181,6 +194,7 @@ def report_on(
             "TLS": report.tls_version or "none",
             "close code": str(report.close_code),
             **(outcome.pairs() if outcome is not None else {}),
+            **(held.pairs() if held is not None else {}),
         }
     )
     if not problems:

@@ -7,6 +7,7 @@ import json
 import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
@@ -77,8 +78,10 @@ def ask_daemon(
     *,
     timeout_s: float = TIMEOUT_S,
     lost_hint: str | None = None,
+    ca: Path | None = None,
 ) -> tuple[int, dict[str, Any]]:
-    """One request, no redirects. ``lost_hint`` is what to think when no answer comes.
+    """One request, no redirects. ``lost_hint`` is what to think when no answer comes; ``ca`` is whom to
+    believe instead of those the system trusts.
 
     Raises: ``ConnectionFailed``, ``CommandFailed``, ``UsageFailed``.
     """
@@ -90,7 +93,7 @@ def ask_daemon(
         headers["Authorization"] = f"Bearer {token}"
     connection = (
         http.client.HTTPSConnection(
-            place.host, place.port, timeout=timeout_s, context=ssl.create_default_context()
+            place.host, place.port, timeout=timeout_s, context=ssl.create_default_context(cafile=ca)
         )
         if place.secure
         else http.client.HTTPConnection(place.host, place.port, timeout=timeout_s)

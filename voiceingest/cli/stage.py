@@ -26,6 +26,7 @@ from ..publishers.memory import Memory
 from ..service import make_service
 from .failures import CommandFailed
 from .minting import Signer, TokenRequest, load_signer, mint, rsa_pair, tls_pair
+from .operator import DaemonPlace
 from .target import Target, Trust
 
 HOST: Final = "127.0.0.1"
@@ -54,7 +55,8 @@ class LogLines:
 class Stage:
     """One daemon: TLS on a free port, memory bus, a key pair. Use ``up`` and then ``down``.
 
-    ``secure`` false: without TLS. ``overrides`` are settings on top.
+    ``secure`` false: without TLS. ``overrides`` are settings on top; ``kept`` makes more of them for the
+    folder that is thrown away with everything else.
     """
 
     def __init__(
@@ -64,13 +66,14 @@ class Stage:
         *,
         secure: bool = True,
         overrides: Mapping[str, Any] | None = None,
+        kept: Callable[[Path], Mapping[str, Any]] | None = None,
     ) -> None:
         self._reactor = reactor
         self.tenant_id = tenant_id
         self.call_token = secrets.token_urlsafe(24)
         self._secure = secure
-        self._overrides = overrides or {}
         self._folder = tempfile.TemporaryDirectory(prefix="voiceingest-demo-")
+        self._overrides = {**(overrides or {}), **(kept(Path(self._folder.name)) if kept else {})}
         self._signer: Signer | None = None
         self._service: IService | None = None
         self._bus: Memory | None = None
@@ -93,6 +96,11 @@ class Stage:
     def call_url(self) -> str:
         """Where a call comes in."""
         return f"{'wss' if self._secure else 'ws'}://{HOST}:{self.port}/voicebot/ws"
+
+    @property
+    def place(self) -> DaemonPlace:
+        """Where the API is asked."""
+        return DaemonPlace(self._secure, HOST, self.port, "")
 
     @property
     def trust(self) -> Trust:
