@@ -1,6 +1,6 @@
 """A session from its beginning to its end, over gRPC.
 
-    DEVICE_TOKEN=... python grpc_client.py voice.example.com:50051 [ca.crt]
+    ACCESS_TOKEN=... python grpc_client.py voice.example.com:50051 [ca.crt]
 
 Needs grpcio, protobuf and the stubs made of session.proto. With a file of authorities it speaks TLS.
 How to get all of that: docs/how-to/grpc.md.
@@ -44,7 +44,7 @@ def connect(target: str, ca_path: str | None) -> grpc.Channel:
 
 def main() -> None:
     """Make, change, look at, list and end a session."""
-    token = [("authorization", f"Bearer {os.environ['DEVICE_TOKEN']}")]
+    token = [("authorization", f"Bearer {os.environ['ACCESS_TOKEN']}")]
     with connect(sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else None) as channel:
         sessions = SessionServiceStub(channel)
         asked = {"metadata": token, "timeout": DEADLINE_S}

@@ -71,6 +71,7 @@ class GrpcTests(IngestCase):
                 "PYTHONPATH": str(ROOT),
                 "GRPC_TARGET": target,
                 "DEVICE_TOKEN": token,
+                "ACCESS_TOKEN": token,
                 "CA_PATH": ca,
                 **environment,
             }
