@@ -5,15 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import re
 from collections.abc import Awaitable, Callable
 from typing import Any, ClassVar, Final
 
 import aiohttp
+import redis as redis_client
 import websockets
 
 from tests.support.daemon import free_port
 from tests.support.postgres import PostgresServer, shared_server
+from tests.support.servers import RedisServer
 from voiceingest.aio import as_deferred, as_future
+from voiceingest.metrics import CONTROL_FAMILIES
 
 from .case import IngestCase, asynchronous
 from .control import Entrance, IApi, grpc_channel
@@ -321,11 +325,14 @@ class PostgresTests(BehavioursMixin, ControlCase):
 class OutageTests(ControlCase):
     """The database goes away and comes back."""
 
+    counted = ""
+
     async def sessions_of_all(self) -> tuple[int, list[dict[str, Any]]]:
-        """What operators see."""
+        """What operators see, but for what was there only to be counted."""
         daemon = self.entrance.daemon
         status, body = await as_future(daemon.get(daemon.admin_url("/api/admin/sessions")))
-        return status, json.loads(body).get("sessions", [])
+        rows = json.loads(body).get("sessions", [])
+        return status, [row for row in rows if row["userId"] != self.counted]
 
     async def readiness(self) -> dict[str, Any]:
         """What ``/readyz`` says."""
@@ -337,7 +344,12 @@ class OutageTests(ControlCase):
     async def test_audio_goes_on(self) -> None:
         server = PostgresServer()
         self.addCleanup(server.stop)
-        entrance = await self.enter(server.database(self))
+        redis = RedisServer(self)
+        entrance = await self.enter(
+            server.database(self), SESSION_CACHE_URL=redis.url(), API_RATE_FACTOR="0.1"
+        )
+        self.scrapes: list[str] = [await self.metrics(entrance.daemon)]
+        await self.whatever_is_counted(redis)
         device = await entrance.device()
         live = await self.socket(device["accessToken"], "call-before", device["userId"])
         while len((await self.sessions_of_all())[1]) < 1:
@@ -353,6 +365,7 @@ class OutageTests(ControlCase):
         while "database" not in (await self.readiness()).get("reasons", {}):
             await asyncio.sleep(0.05)
         self.assertEqual((await self.sessions_of_all())[0], 503)
+        self.scrapes.append(await self.metrics(entrance.daemon))
         for stream in (live, fresh):
             await stream.send(json.dumps({"event": "stop"}))
             last = (await said(stream))[-1]
@@ -367,3 +380,33 @@ class OutageTests(ControlCase):
         ])  # fmt: skip
         while (await self.readiness())["status"] != "ok":
             await asyncio.sleep(0.05)
+        self.scrapes.append(await self.metrics(entrance.daemon))
+        still = {family.name for family in CONTROL_FAMILIES if not self.moved(family.name)}
+        self.assertEqual(still, set())
+
+    async def whatever_is_counted(self, redis: RedisServer) -> None:
+        """Everything that has a counter, but for what an outage counts."""
+        entrance = self.entrance
+        device = await entrance.device()
+        token, self.counted = device["accessToken"], device["userId"]
+        await entrance.post("refresh", {"refreshToken": device["refreshToken"]})
+        rest, over_grpc = entrance.api("rest", token), entrance.api("grpc", token)
+        name = (await rest.create("one-key")).shown.session_id
+        self.assertEqual((await over_grpc.create("one-key")).shown.session_id, name)
+        stream = await self.socket(token, name, device["userId"])
+        await self.until(over_grpc, name, "active")
+        while (await rest.page()).code != "too_many_requests":
+            pass
+        told = {"kind": "session_ended", "subject": "x", "node": "y"}
+        redis_client.Redis.from_url(redis.url()).publish("voiceingest:control", json.dumps(told))
+        await entrance.post("revoke", {}, token)
+        await said(stream)
+        await over_grpc.page()
+
+    def moved(self, family: str) -> bool:
+        """Whether a family was not always the same."""
+        shown = {
+            tuple(line for line in scrape.splitlines() if re.match(rf"{family}(_bucket)?[ {{]", line))
+            for scrape in self.scrapes
+        }
+        return len(shown) > 1

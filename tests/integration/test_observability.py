@@ -17,7 +17,7 @@ from tests.support.daemon import HOST, Daemon, free_port
 from tests.support.servers import RedisServer
 from tests.support.sockets import CONTINUATION, TEXT, frame
 from voiceingest.aio import as_future
-from voiceingest.metrics import CALL_FAMILIES, FAMILIES
+from voiceingest.metrics import CALL_FAMILIES, CONTROL_FAMILIES, FAMILIES
 
 from .callers import DEADLINE_S, Caller, audio_of
 from .case import IngestCase, asynchronous, metric
@@ -77,8 +77,9 @@ class MetricsTests(IngestCase):
         await self.things_read_again(daemon)
         await self.a_log_that_cannot_be_written(daemon)
         await self.a_shutdown(daemon)
-        # Those of calls: test_call_metrics.
-        moving = {family.name for family in {*FAMILIES} - {*CALL_FAMILIES} if not family.constant}
+        # Those of calls: test_call_metrics; those of devices and sessions: test_control.
+        others = {*CALL_FAMILIES, *CONTROL_FAMILIES}
+        moving = {family.name for family in {*FAMILIES} - others if not family.constant}
         still = {name for name in moving if not self.moved(name)}
         self.assertEqual(still - _MAY_STAND_STILL, set())
 

@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Final
 
 from packaging.requirements import Requirement
-
 from setuptools._distutils.filelist import FileList
 
 import voiceingest

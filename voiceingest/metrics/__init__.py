@@ -139,7 +139,7 @@ class Metrics:
         self.token_refreshes = _tally("token_refreshes")
         self.tokens_revoked = _tally("tokens_revoked")
         self.session_moves = _tally("session_moves")
-        self.session_requests = _tally("session_requests")
+        self.grpc_calls = _tally("grpc_calls")
         self.requests_limited = _tally("requests_limited")
         self.store_errors = _tally("store_errors")
         self.store_writes = _tally("store_writes")

@@ -19,7 +19,7 @@ CONTROL_FAMILIES: Final[tuple[Family, ...]] = (
     own("counter", "streams_revoked", "", "Streams that were ended because a token was revoked."),
     # --- sessions
     own("counter", "session_moves", "", "Changes of the state of a session, by where it led.", _STATE),
-    own("counter", "session_requests", "", "What was asked about sessions.", _METHOD, _OUTCOME),
+    own("counter", "grpc_calls", "", "Calls over gRPC, by method and outcome.", _METHOD, _OUTCOME),
     own("counter", "requests_limited", "", "Requests refused by a limit a minute, by route.", Label("route")),
     own("counter", "idempotent_replays", "", "Sessions that were asked for again under the same key."),
     # --- the database

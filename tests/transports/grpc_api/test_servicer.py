@@ -51,7 +51,7 @@ class AnswerTests(ServerCase):
             self.assertIn(("end", "usr_1", name), self.sessions.asked)
 
         await self.ask(server, scenario)
-        self.assertEqual(self.metrics.session_requests["StartSession", "ok"], 1)
+        self.assertEqual(self.metrics.grpc_calls["StartSession", "ok"], 1)
         self.assertEqual(self.limits.asked[:2], [
             ("StartSession", "127.0.0.1", None), ("StartSession", "127.0.0.1", "usr_1"),
         ])  # fmt: skip

@@ -132,7 +132,7 @@ class SessionServicer(SessionServiceServicer):
             answer = await ask(caller)
         except asyncio.CancelledError:
             # The caller went away, or its deadline has passed: nobody waits for an answer.
-            self._metrics.session_requests[method, "cancelled"] += 1
+            self._metrics.grpc_calls[method, "cancelled"] += 1
             raise
         except VoiceIngestError as error:
             self._count(method, error)
@@ -142,7 +142,7 @@ class SessionServicer(SessionServiceServicer):
             bug = InternalError()
             self._count(method, bug)
             await refuse(context, bug)
-        self._metrics.session_requests[method, "ok"] += 1
+        self._metrics.grpc_calls[method, "ok"] += 1
         return answer
 
     async def _caller(self, method: str, context: Any) -> Caller:
@@ -153,7 +153,7 @@ class SessionServicer(SessionServiceServicer):
         return caller
 
     def _count(self, method: str, error: VoiceIngestError) -> None:
-        self._metrics.session_requests[method, error.code] += 1
+        self._metrics.grpc_calls[method, error.code] += 1
         self._metrics.errors[error.code, ENDPOINT] += 1
 
 
