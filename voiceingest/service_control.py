@@ -282,7 +282,8 @@ def _make_grpc(
     servicer = SessionServicer(
         devices, sessions, CallLimits(limits), pages, tools.wall_clock, tools.metrics
     )  # fmt: skip
-    server = GrpcServer(servicer, f"{interface}:{settings.grpc_port}", credentials, lambda: store.ready)
+    address = f"{interface}:{settings.grpc_port}"
+    server = GrpcServer(servicer, address, credentials, lambda: store.ready, tools.metrics)
     reloads = {"grpc_certificate": credentials.reload} if credentials is not None else {}
     return (Child(server, stop_deadline_s=GRACE_S + _MARGIN_S),), reloads
 

@@ -41,7 +41,8 @@ class ServerCase(TestCase):
         )
 
     async def serve(self, credentials: ReloadingCredentials | None = None, port: int = 0) -> GrpcServer:
-        server = GrpcServer(self.servicer, f"127.0.0.1:{port}", credentials, lambda: self.why_not)
+        address = f"127.0.0.1:{port}"
+        server = GrpcServer(self.servicer, address, credentials, lambda: self.why_not, self.metrics)
         await server.start()
         self.addCleanup(server.stop)
         return server

@@ -15,7 +15,9 @@ from twisted.logger import Logger
 from ...aio import as_deferred
 from ...errors import PortUnavailable
 from ...limits import BODY_MAX_BYTES, HEAD_MAX_BYTES
+from ...metrics import Metrics
 from .credentials import ReloadingCredentials
+from .decoding import Decoding
 from .generated import session_pb2
 from .generated.session_pb2_grpc import SessionServiceServicer, add_SessionServiceServicer_to_server
 
@@ -56,12 +58,14 @@ class GrpcServer:
         address: str,
         credentials: ReloadingCredentials | None,
         why_not_ready: Callable[[], str | None],
+        metrics: Metrics,
     ) -> None:
         """``address`` is ``host:port``; an IPv6 host stands in brackets."""
         self._servicer = servicer
         self._address = address
         self._credentials = credentials
         self._why_not_ready = why_not_ready
+        self._interceptors = (Decoding(metrics),)
         self._server: grpc.aio.Server | None = None
         self._health: Any = None
         self._watch: asyncio.Task[None] | None = None
@@ -76,7 +80,9 @@ class GrpcServer:
         return as_deferred(self._stop())
 
     async def _start(self) -> None:
-        server = grpc.aio.server(options=_OPTIONS, maximum_concurrent_rpcs=CALLS_MAX_COUNT)
+        server = grpc.aio.server(
+            options=_OPTIONS, maximum_concurrent_rpcs=CALLS_MAX_COUNT, interceptors=self._interceptors
+        )
         self._health = health.aio.HealthServicer()
         add_SessionServiceServicer_to_server(self._servicer, server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
