@@ -115,6 +115,35 @@ async def what_is_too_much_is_refused(case: ControlCase, api: IApi, other: IApi)
 
 
 @behaviour
+async def what_no_database_takes_is_refused(case: ControlCase, api: IApi, other: IApi) -> None:
+    deep: Any = {}
+    for _ in range(16):
+        deep = {"a": deep}
+    odd: tuple[Any, ...] = ("\0", {"\0": 1}, ["a\0b"], float("nan"), float("inf"), -float("inf"), deep)
+    name = (await api.create()).shown.session_id
+    for wrong in odd:
+        for part in ("audio", "voice", "metadata", "context"):
+            # What is not finite is no JSON, which a body has to be before it has fields.
+            code = (await api.edit(name, **{part: {"x": wrong}})).code
+            case.assertIn(code, ("bad_field", "bad_json"), (part, wrong))
+        case.assertIn((await api.create(metadata={"x": wrong})).code, ("bad_field", "bad_json"), wrong)
+    case.assertEqual([shown.session_id for shown in (await api.page()).sessions], [name])
+    case.assertEqual((await api.get(name)).shown.config, (await api.create()).shown.config)
+    for key in ("a b", ""):
+        case.assertEqual((await api.create(key)).code, "bad_field", key)
+    for after in ("\0", "\u00e9", "a" * 500):
+        case.assertEqual((await api.page(after=after)).code, "bad_field", after)
+
+
+@behaviour
+async def numbers_are_kept(case: ControlCase, api: IApi, other: IApi) -> None:
+    numbers = [0, -1, 2**53 - 1, 1 - 2**53, 0.1, -1e300, 5e-324, 1.7976931348623157e308]
+    made = (await api.create(metadata={"x": numbers})).shown
+    case.assertEqual(made.config["metadata"], {"x": numbers})
+    case.assertEqual((await api.get(made.session_id)).shown, made)
+
+
+@behaviour
 async def a_list_has_pages(case: ControlCase, api: IApi, other: IApi) -> None:
     names = [(await api.create()).shown.session_id for _ in range(5)]
     await api.end(names[2])

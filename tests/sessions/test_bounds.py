@@ -56,7 +56,7 @@ class PatchedTests(SynchronousTestCase):
     def test_no_json(self) -> None:
         wrong: list[Any] = [
             *(float("nan"), float("inf"), b"x", {1, 2}, object(), 2**63, -(2**63) - 1, 10**5000),
-            *("\ud800", {"\udfff": 1}, {1: 2}, [["\ud800"]]),
+            *("\ud800", {"\udfff": 1}, {1: 2}, [["\ud800"]], "a\0", {"a\0": 1}),
         ]
         for value in wrong:
             for part in PARTS:
@@ -67,7 +67,7 @@ class PatchedTests(SynchronousTestCase):
                 patched(None, SessionEdit(metadata=value))  # type: ignore[arg-type]
 
     def test_json(self) -> None:
-        right = {"a": [1, -1.5, True, None, "\u0000é😀"], "b": {"": {}}, "c": 2**63 - 1}
+        right = {"a": [1, -1.5, True, None, "\u0001é😀"], "b": {"": {}}, "c": 2**63 - 1}
         self.assertEqual(patched(None, SessionEdit(context=right))["context"], right)
         proxied = MappingProxyType({"a": MappingProxyType({"b": 1})})
         self.assertEqual(patched(None, SessionEdit(context=proxied))["context"], {"a": {"b": 1}})
@@ -124,9 +124,9 @@ class IdempotencyTests(SynchronousTestCase):
         self.assertIsNone(idempotency(None, SessionEdit()))
 
     def test_keys(self) -> None:
-        for key in ("a", "k" * 128, "a b", "!~"):
+        for key in ("a", "k" * 128, "!~"):
             self.assertEqual(idempotency(key, SessionEdit()).key, key)  # type: ignore[union-attr]
-        for key in ("", "k" * 129, "é", "a\n", "a\x00", " a", "a "):
+        for key in ("", "k" * 129, "é", "a\n", "a\x00", " a", "a ", "a b"):
             with self.assertRaises(BadField):
                 idempotency(key, SessionEdit())
 

@@ -21,6 +21,9 @@ _ID_BYTES: Final = 16
 _SECRET_BYTES: Final = 32
 _SECRET: Final = re.compile(r"v[dr]_[A-Za-z0-9_-]{43}")
 
+# As the OpenAPI document has it; half a surrogate pair cannot be encoded.
+_IDENTIFIER: Final = re.compile(rf"[^\x00-\x1f\x7f\ud800-\udfff]{{1,{IDENTIFIER_MAX_CHARS}}}")
+
 Word = Literal["usr", "dev", "fam"]
 Prefix = Literal["vd_", "vr_"]
 
@@ -45,9 +48,8 @@ def secret_digest(secret: str, prefix: Prefix) -> bytes | None:
 
 def identifier_digest(identifier: str) -> bytes:
     """What is kept of the name a device calls itself by. Raises: ``BadField``."""
-    # Not printable are control characters, and lone surrogates, which cannot be encoded.
-    if not 1 <= len(identifier) <= IDENTIFIER_MAX_CHARS or not identifier.isprintable():
-        raise BadField(f"a device identifier is 1 to {IDENTIFIER_MAX_CHARS} printable characters")
+    if not _IDENTIFIER.fullmatch(identifier):
+        raise BadField(f"a device identifier is 1 to {IDENTIFIER_MAX_CHARS} characters, without controls")
     return hashlib.sha256(b"voiceingest device 1\0" + identifier.encode()).digest()
 
 

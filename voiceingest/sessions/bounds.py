@@ -25,8 +25,8 @@ HISTORY: Final = "history"
 # Numbers every reader of JSON can hold; Python alone has larger ones.
 _INTEGER_MAX: Final = 2**63
 
-# Printable ASCII, as HTTP passes it on unchanged.
-_KEY: Final = re.compile(r"[!-~](?:[ -~]{0,126}[!-~])?")
+# One word of printable ASCII, as HTTP passes it on unchanged.
+_KEY: Final = re.compile(r"[!-~]{1,128}")
 
 # Each part of a session, and how large it may be.
 PARTS: Final[dict[str, int]] = {
@@ -80,7 +80,7 @@ def idempotency(key: str | None, edit: SessionEdit) -> Idempotency | None:
     if key is None:
         return None
     if not _KEY.fullmatch(key):
-        raise BadField("an idempotency key is 1 to 128 printable ASCII characters")
+        raise BadField("an idempotency key is 1 to 128 printable ASCII characters without blanks")
     asked = {part: getattr(edit, part) or {} for part in PARTS}
     return Idempotency(key, hashlib.sha256(_encoded(asked)).digest())
 
@@ -96,7 +96,9 @@ def _is_plain(value: Any) -> bool:
 
 
 def _is_text(value: str) -> bool:
-    """Whether it can be written in UTF-8: half a surrogate pair cannot."""
+    """Whether it can be written in UTF-8, which half a surrogate pair cannot; and without NUL."""
+    if "\0" in value:
+        return False
     try:
         value.encode()
     except UnicodeEncodeError:
