@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 
+from benchmarks import procfs
 from benchmarks.procfs import (
     cpu_model,
     cpu_s,
@@ -24,6 +25,9 @@ class ProcfsTests(SynchronousTestCase):
         threads = ["1500000000 250000000 3\n", "500000000 0 1\n"]
         self.assertEqual((run_s(threads), waiting_s(threads)), (2.0, 0.25))
 
+    def test_user_and_system_time_are_added(self) -> None:
+        self.assertEqual(procfs.ticks("7 (a (b) c) S 1 7 7 0 -1 41 1 0 0 0 150 25 900 900 20\n"), 175)
+
     def test_memory(self) -> None:
         self.assertEqual(resident_kib("VmHWM:\t  999 kB\nVmRSS:\t  123 kB\nRssAnon:\t 4 kB\n"), 123)
 
@@ -39,6 +43,7 @@ class ProcfsTests(SynchronousTestCase):
         while time.process_time() - mine < 0.02:
             pass
         self.assertGreater(cpu_s(os.getpid()) - before, 0.01)
+        self.assertGreaterEqual(procfs.spent_s(os.getpid()), 0.02)
         self.assertGreater(waited_s(os.getpid()), 0.0)
         self.assertGreater(rss_kib(os.getpid()), 1000)
         self.assertGreater(threads(os.getpid()), 0)

@@ -30,3 +30,18 @@ class SmokeTests(SynchronousTestCase):
             self.assertGreater(figures["cpu_us"], 0)
             self.assertEqual((figures["lost"], figures["wrong"]), (0, 0))
         self.assertGreater(measured["storm/plain"]["ours"]["per_core_s"], 0)
+
+    def test_devices_and_sessions_have_a_price(self) -> None:
+        what = ["--count", "16", "--streams", "8", "--only", "sqlite/HS256", "--json"]
+        run = subprocess.run(
+            [sys.executable, "benchmarks/control_cost.py", *what],
+            cwd=ROOT, capture_output=True, text=True, timeout=_DEADLINE_S, check=False,
+        )  # fmt: skip
+        self.assertEqual(run.returncode, 0, run.stdout + run.stderr)
+        figures = json.loads(run.stdout)
+        self.assertEqual(set(figures), {"sqlite/HS256", "without"})
+        for name in ("registration", "refresh", "session, REST", "session, gRPC"):
+            self.assertGreater(figures["sqlite/HS256"][name]["cpu_ms"], 0, name)
+        # Begun and ended is two writes, and none where nothing is kept.
+        self.assertEqual(figures["sqlite/HS256"]["stream"]["writes"], 2)
+        self.assertEqual(figures["without"]["stream"]["writes"], 0)
