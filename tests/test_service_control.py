@@ -6,18 +6,21 @@ import importlib.util
 from typing import Any, cast
 from unittest.mock import patch
 
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from tests.support.case import SynchronousTestCase
+from tests.integration.case import asynchronous
+from tests.support.case import SynchronousTestCase, TestCase
 from tests.support.servers import TlsFiles
 from voiceingest import service_control
+from voiceingest.aio import as_future
 from voiceingest.auth.either import EitherAuthenticator
 from voiceingest.config import Settings
 from voiceingest.deadlines import Deadlines
 from voiceingest.devices import Chain
 from voiceingest.errors import BadCertificate, ExtraMissing, SettingsError
 from voiceingest.metrics import Metrics
-from voiceingest.service_control import Control, Tools, make_control
+from voiceingest.service_control import FLUSH_S, Control, Keeping, Tools, make_control
 from voiceingest.session_interfaces import NoRecords
 from voiceingest.sessions.bus import NoBus, RedisControlBus
 
@@ -95,14 +98,18 @@ class PartsTests(ControlCase):
 
 class RefusalTests(ControlCase):
     def test_what_is_not_installed_is_named_with_the_command(self) -> None:
-        with without("fastapi"):
-            error = self.assertRaises(ExtraMissing, self.make, **KEY)
-        self.assertEqual(error.message, "fastapi is not installed: pip install 'voiceingest[control]'")
-        with without("grpc"):
-            error = self.assertRaises(ExtraMissing, self.make, **KEY, grpc="on")
-            self.assertEqual(error.message, "grpc is not installed: pip install 'voiceingest[grpc]'")
-            # Where nobody has asked for it, it is off.
-            self.assertEqual([child.part.name for child in self.make(**KEY).asked], ["api"])
+        for package in ("fastapi", "sqlalchemy", "alembic", "limits", "redis"):
+            with without(package):
+                error = self.assertRaises(ExtraMissing, self.make, **KEY)
+            self.assertEqual(error.message, f"{package} is not installed: pip install 'voiceingest[control]'")
+        for package in ("grpc", "grpc_health", "grpc_reflection"):
+            with without(package):
+                error = self.assertRaises(ExtraMissing, self.make, **KEY, grpc="on")
+                self.assertEqual(
+                    error.message, f"{package} is not installed: pip install 'voiceingest[grpc]'"
+                )
+                # Where nobody has asked for it, it is off.
+                self.assertEqual([child.part.name for child in self.make(**KEY).asked], ["api"])
 
     def test_what_cannot_be_used(self) -> None:
         files = TlsFiles(self.mktemp_path())
@@ -110,3 +117,41 @@ class RefusalTests(ControlCase):
         pair = {"ssl_key_path": str(files.key_path), "ssl_cert_path": str(files.cert_path)}
         self.assertRaises(BadCertificate, self.make, **KEY, **pair)
         self.assertRaises(SettingsError, self.make, **KEY, session_cache_url="unix:///tmp/redis.sock")
+
+
+class Part:
+    """Notes that it was stopped; fails with it where it is told to."""
+
+    def __init__(self, name: str, stopped: list[Any], failing: str) -> None:
+        self._name, self._stopped, self._failing = name, stopped, failing
+
+    async def stop(self, *given: float) -> None:
+        """Any of those that ``Keeping`` stops."""
+        self._stopped.append((self._name, *given))
+        if self._name == self._failing:
+            raise RuntimeError(self._name)
+
+
+class KeepingTests(TestCase):
+    @asynchronous
+    async def test_all_of_it_ends_whatever_fails(self) -> None:
+        names = ("store", "writer", "sweeper", "bus", "cache")
+        for failing in names:
+            stopped: list[Any] = []
+            parts = [cast("Any", Part(name, stopped, failing)) for name in names]
+            keeping = Keeping(*parts, cast("Any", None))
+            with self.assertRaises(RuntimeError):
+                await as_future(keeping.stop())
+            self.assertEqual(stopped, [("sweeper",), ("writer", FLUSH_S), ("bus",), ("cache",), ("store",)])
+
+    @asynchronous
+    async def test_it_begins_and_ends_without_redis(self) -> None:
+        clock = cast("Any", Clock())
+        given = {**KEY, "database_url": f"sqlite:///{self.mktemp_path()}", "grpc": "off"}
+        tools = Tools(clock, Deadlines(clock), Metrics(), lambda: 0.0)
+        control = make_control(Settings.model_validate(given), cast("Any", None), tools)
+        (kept,) = control.kept
+        await as_future(cast("Deferred[None]", kept.part.start()))
+        self.assertIsNone(control.checks["database"].ready)
+        await as_future(cast("Deferred[None]", kept.part.stop()))
+        self.assertIsNotNone(control.checks["database"].ready)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
@@ -22,7 +23,7 @@ from .interfaces import IAuthenticator
 from .lifecycle import Child
 from .metrics import Metrics
 from .places import own_pair
-from .session_interfaces import IStreamRecords, NoRecords
+from .session_interfaces import ISessionCache, IStreamRecords, NoRecords
 
 # What is an extra is imported where the settings ask for it (tests/test_imports.py).
 if TYPE_CHECKING:
@@ -45,6 +46,9 @@ _FORGET_S: Final = 3600.0
 
 # What parts may take beyond that, in seconds.
 _MARGIN_S: Final = 2.0
+
+# What the extra ``grpc`` brings beside ``control``.
+_GRPC: Final = ("grpc", "grpc_health", "grpc_reflection")
 
 # Migrations of a database that holds many rows take their time.
 _STORE_START_S: Final = 60.0
@@ -86,7 +90,7 @@ def make_control(settings: Settings, issuer: IAuthenticator, tools: Tools) -> Co
     """
     if not settings.has_control:
         return Control(issuer)
-    _require("fastapi", "control")
+    _require("control", "fastapi", "sqlalchemy", "alembic", "limits", "redis")
     from .auth.device_tokens import DeviceTokens
     from .auth.either import EitherAuthenticator
     from .devices import Chain, Devices, LiveStreams
@@ -140,9 +144,9 @@ class Keeping:
     name = "store"
 
     def __init__(
-        self, store: Store, writer: Writer, sweeper: Sweeper, bus: NoBus | RedisControlBus, cache: Any,
-        devices: Devices,
-    ) -> None:
+        self, store: Store, writer: Writer, sweeper: Sweeper, bus: NoBus | RedisControlBus,
+        cache: ISessionCache, devices: Devices,
+    ) -> None:  # fmt: skip
         self._store = store
         self._writer = writer
         self._sweeper = sweeper
@@ -171,11 +175,12 @@ class Keeping:
         if forgetting is not None:
             forgetting.cancel()
             await asyncio.wait([forgetting])
-        await self._sweeper.stop()
-        await self._writer.stop(FLUSH_S)
-        await self._bus.stop()
-        await self._cache.stop()
-        await self._store.stop()
+        async with AsyncExitStack() as ends:
+            # Last in, first out; one that fails keeps none of the others open.
+            for stop in (self._store.stop, self._cache.stop, self._bus.stop):
+                ends.push_async_callback(stop)
+            ends.push_async_callback(self._writer.stop, FLUSH_S)
+            ends.push_async_callback(self._sweeper.stop)
 
     async def _forget(self) -> None:
         while True:
@@ -264,11 +269,10 @@ def _make_grpc(
     """The gRPC server, and how its certificate is read again; nothing where it is off."""
     if settings.grpc == "off":
         return (), {}
-    if settings.grpc == "auto" and not all(find_spec(name) for name in ("grpc", "grpc_health")):
+    if settings.grpc == "auto" and not all(find_spec(name) for name in _GRPC):
         _log.info("gRPC is off: pip install 'voiceingest[grpc]'", event="grpc_off")
         return (), {}
-    for name in ("grpc", "grpc_health", "grpc_reflection"):
-        _require(name, "grpc")
+    _require("grpc", *_GRPC)
     from .http.api.cursor import read_cursor, write_cursor
     from .transports.grpc_api.credentials import ReloadingCredentials
     from .transports.grpc_api.limits import CallLimits
@@ -288,6 +292,8 @@ def _make_grpc(
     return (Child(server, stop_deadline_s=GRACE_S + _MARGIN_S),), reloads
 
 
-def _require(package: str, extra: str) -> None:
-    if find_spec(package) is None:
-        raise ExtraMissing(f"{package} is not installed: pip install 'voiceingest[{extra}]'")
+def _require(extra: str, *packages: str) -> None:
+    """Raises: ``ExtraMissing`` for the first that is not there: some of an extra may be, for others' sake."""
+    for package in packages:
+        if find_spec(package) is None:
+            raise ExtraMissing(f"{package} is not installed: pip install 'voiceingest[{extra}]'")

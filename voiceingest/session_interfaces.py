@@ -132,6 +132,9 @@ class ISessionCache(Protocol):
     async def drop(self, session_id: str) -> None:
         """Forget a session everywhere: it was changed."""
 
+    async def stop(self) -> None:
+        """Close what is open; nothing is asked any more."""
+
 
 class ILiveStream(Protocol):
     """A stream, as far as its session may end it."""

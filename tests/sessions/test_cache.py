@@ -102,6 +102,7 @@ class CacheTests(TestCase):
         await as_deferred(cache.put(SESSION))
         await as_deferred(cache.drop("ses_1"))
         self.assertIsNone(await as_deferred(cache.get("ses_1")))
+        await as_deferred(cache.stop())
 
     def test_a_url_that_cannot_be_read_is_not_repeated(self) -> None:
         for url in ("http://secret@host", "redis://:secret@host:port", "redis://host/0?secret=1"):

@@ -86,6 +86,9 @@ class MemoryCache:
         """Forget it."""
         self.kept.pop(session_id, None)
 
+    async def stop(self) -> None:
+        """There is nothing to close."""
+
 
 class SessionWorld:
     """One process: its sessions, its streams, its sweeper. Several may share a store, a cache, a clock."""

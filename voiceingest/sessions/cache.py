@@ -60,6 +60,9 @@ class NoCache:
     async def drop(self, session_id: str) -> None:
         """It has none."""
 
+    async def stop(self) -> None:
+        """There is nothing to close."""
+
 
 class RedisSessionCache:
     """See the head of this file (``ISessionCache``). ``now`` is a monotonic clock."""
