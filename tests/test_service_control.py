@@ -135,14 +135,16 @@ class Part:
 class KeepingTests(TestCase):
     @asynchronous
     async def test_all_of_it_ends_whatever_fails(self) -> None:
-        names = ("store", "writer", "sweeper", "bus", "cache")
+        names = ("store", "writer", "sweeper", "bus", "cache", "upkeep")
         for failing in names:
             stopped: list[Any] = []
             parts = [cast("Any", Part(name, stopped, failing)) for name in names]
-            keeping = Keeping(*parts, cast("Any", None))
+            keeping = Keeping(*parts)
             with self.assertRaises(RuntimeError):
                 await as_future(keeping.stop())
-            self.assertEqual(stopped, [("sweeper",), ("writer", FLUSH_S), ("bus",), ("cache",), ("store",)])
+            self.assertEqual(
+                stopped, [("upkeep",), ("sweeper",), ("writer", FLUSH_S), ("bus",), ("cache",), ("store",)]
+            )
 
     @asynchronous
     async def test_it_begins_and_ends_without_redis(self) -> None:

@@ -6,7 +6,7 @@ Times are seconds since the epoch, as everybody's clock has them, since they are
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -110,6 +110,12 @@ class IDeviceStore(Protocol):
 
     async def revoke_device(self, device_id: str, reason: str, now: float, *, for_good: bool) -> int:
         """Revoke every family of a device, and itself where ``for_good``; how many families there were."""
+
+    async def revocations(self, user_ids: Sequence[str]) -> Mapping[str, float]:
+        """When tokens of these users were last revoked: infinity where none of theirs holds any more.
+
+        Those of whom none was revoked are left out.
+        """
 
     async def forget_tokens(self, now: float) -> int:
         """Delete refresh tokens and families that have been of no use for a while; how many.

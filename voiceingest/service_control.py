@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
@@ -18,7 +17,7 @@ from twisted.web.resource import IResource
 from .aio import as_deferred
 from .config import Settings
 from .deadlines import Deadlines
-from .errors import ExtraMissing, StoreUnavailable
+from .errors import ExtraMissing
 from .interfaces import IAuthenticator
 from .lifecycle import Child
 from .metrics import Metrics
@@ -27,7 +26,7 @@ from .session_interfaces import ISessionCache, IStreamRecords, NoRecords
 
 # What is an extra is imported where the settings ask for it (tests/test_imports.py).
 if TYPE_CHECKING:
-    from .devices import Devices, Revocation
+    from .devices import Devices, Revocation, Upkeep
     from .http.api.app import Api
     from .http.api.rates import RateLimits
     from .sessions.bus import NoBus, RedisControlBus
@@ -40,9 +39,6 @@ _log = Logger()
 
 # How long the rows of streams that have just ended are written on at a shutdown, in seconds.
 FLUSH_S: Final = 5.0
-
-# How often tokens are looked for that nobody can use any more, in seconds.
-_FORGET_S: Final = 3600.0
 
 # What parts may take beyond that, in seconds.
 _MARGIN_S: Final = 2.0
@@ -93,7 +89,7 @@ def make_control(settings: Settings, issuer: IAuthenticator, tools: Tools) -> Co
     _require("control", "fastapi", "sqlalchemy", "alembic", "limits", "redis")
     from .auth.device_tokens import DeviceTokens
     from .auth.either import EitherAuthenticator
-    from .devices import Chain, Devices, LiveStreams
+    from .devices import Chain, Devices, LiveStreams, Upkeep
     from .http.api.app import make_api, make_operator_api
     from .sessions.records import StreamRecords
     from .sessions.rows import StreamRows
@@ -119,7 +115,7 @@ def make_control(settings: Settings, issuer: IAuthenticator, tools: Tools) -> Co
     _hear_of_revocations(bus, devices)
     api = make_api(settings, devices, sessions, metrics, seconds, wall, redis_url)
     operators = make_operator_api(devices, sessions, metrics, seconds, wall)
-    keeping = Keeping(store, writer, sweeper, bus, archive.cache, devices)
+    keeping = Keeping(store, writer, sweeper, bus, archive.cache, Upkeep(devices, seconds))
     grpc, reloads = _make_grpc(settings, devices, sessions, api.limits, store, tools)
     if settings.registration == "on" and settings.registration_secret is None:
         _log.warn(
@@ -145,15 +141,14 @@ class Keeping:
 
     def __init__(
         self, store: Store, writer: Writer, sweeper: Sweeper, bus: NoBus | RedisControlBus,
-        cache: ISessionCache, devices: Devices,
+        cache: ISessionCache, upkeep: Upkeep,
     ) -> None:  # fmt: skip
         self._store = store
         self._writer = writer
         self._sweeper = sweeper
         self._bus = bus
         self._cache = cache
-        self._devices = devices
-        self._forgetting: asyncio.Task[None] | None = None
+        self._upkeep = upkeep
 
     def start(self) -> Deferred[None]:
         """Bring the tables up to date and begin. Fails with ``StoreUnusable``."""
@@ -168,28 +163,16 @@ class Keeping:
         self._bus.start()
         self._writer.start()
         self._sweeper.start()
-        self._forgetting = asyncio.get_running_loop().create_task(self._forget())
+        self._upkeep.start()
 
     async def _stop(self) -> None:
-        forgetting, self._forgetting = self._forgetting, None
-        if forgetting is not None:
-            forgetting.cancel()
-            await asyncio.wait([forgetting])
         async with AsyncExitStack() as ends:
             # Last in, first out; one that fails keeps none of the others open.
             for stop in (self._store.stop, self._cache.stop, self._bus.stop):
                 ends.push_async_callback(stop)
             ends.push_async_callback(self._writer.stop, FLUSH_S)
-            ends.push_async_callback(self._sweeper.stop)
-
-    async def _forget(self) -> None:
-        while True:
-            await asyncio.sleep(_FORGET_S)
-            try:
-                await self._devices.forget_tokens()
-            except StoreUnavailable:
-                # The store has said so in the log; there is a next time.
-                continue
+            for stop in (self._sweeper.stop, self._upkeep.stop):
+                ends.push_async_callback(stop)
 
 
 class Asking:

@@ -30,10 +30,16 @@ class UserStreams:
     def __init__(self) -> None:
         self.ended: list[tuple[str, str]] = []
         self.admitted: list[str] = []
+        self.users: list[str] = []
+        self.older: list[tuple[str, float]] = []
 
     def end_streams(self, user_id: str, error: VoiceIngestError) -> None:
         """IUserStreams."""
         self.ended.append((user_id, error.code))
+
+    def end_older(self, user_id: str, age_s: float, error: VoiceIngestError) -> None:
+        """IUserStreams."""
+        self.older.append((user_id, age_s))
 
     def let_in(self, user_id: str) -> None:
         """IUserStreams."""
@@ -51,7 +57,13 @@ class Node:
         self.announced: list[Revocation] = []
         self.tokens = DeviceTokens(settings)
         self.devices = Devices(
-            store, self.tokens, settings, self.wall, clock.seconds, self.metrics, self.streams,
+            store,
+            self.tokens,
+            settings,
+            self.wall,
+            clock.seconds,
+            self.metrics,
+            self.streams,
             self.announced.append,
         )
 

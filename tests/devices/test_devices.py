@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from math import inf
 
 from pydantic import SecretStr
 from twisted.internet.defer import gatherResults
@@ -304,3 +305,30 @@ class ListTests(DevicesCase):
         with self.assertRaises(Unauthenticated):
             await self.ask(self.devices.refresh(tokens.refresh_token))
         await self.ask(self.devices.register("one", tokens.device_token, None))
+
+
+class EndRevokedTests(DevicesCase):
+    """Nobody has told of what was revoked at another process."""
+
+    async def test_streams_from_before_are_ended(self) -> None:
+        other = self.other()
+        given = [await self.ask(self.devices.register(name, None, None)) for name in ("one", "two")]
+        users = [tokens.user_id for tokens in given]
+        other.streams.users = [*users, "an issuer's"]
+        await self.ask(other.devices.end_revoked())
+        self.assertEqual(other.streams.older, [])
+        caller = await self.ask(self.devices.authenticate(given[0].access_token))
+        await self.ask(self.devices.revoke(caller))
+        self.clock.advance(10.0)
+        await self.ask(other.devices.end_revoked())
+        # Every one, however it was let in.
+        self.assertEqual(other.streams.older, [(users[0], -inf)])
+        await self.ask(self.devices.register("one", given[0].device_token, None))
+        await self.ask(other.devices.end_revoked())
+        self.assertEqual(other.streams.older[1:], [(users[0], 10.0)])
+
+    async def test_the_store_is_not_asked_about_nobody(self) -> None:
+        self.node.streams.users = ["an issuer's"]
+        self.store.calls.clear()
+        await self.ask(self.devices.end_revoked())
+        self.assertEqual(self.store.calls, [])

@@ -74,6 +74,22 @@ class RevokedStreamTests(SynchronousTestCase):
         world.live_streams.end_streams("usr_1", REVOKED)
         self.assertEqual([far.closed for far in fars], [(4401, "token_revoked")] * 3)
 
+    def test_those_that_began_before(self) -> None:
+        world = RevokedWorld()
+        _, far, _ = world.live("old", subject="usr_1")
+        _, other, _ = world.live("other", subject="usr_2")
+        world.clock.advance(5.0)
+        _, young, _ = world.live("young", subject="usr_1")
+        self.assertEqual(world.live_streams.users, ["usr_1", "usr_2"])
+        world.live_streams.end_older("usr_1", 5.1, REVOKED)
+        self.assertIsNone(far.closed)
+        world.live_streams.end_older("usr_1", 5.0, REVOKED)
+        self.assertEqual(far.closed, (4401, "token_revoked"))
+        self.assertEqual((other.closed, young.closed), (None, None))
+        world.live_streams.end_older("nobody", 0.0, REVOKED)
+        world.live_streams.end_older("usr_1", float("-inf"), REVOKED)
+        self.assertEqual((other.closed, young.closed), (None, (4401, "token_revoked")))
+
     def test_a_connection_that_was_let_in_before_and_starts_after(self) -> None:
         world = RevokedWorld()
         driver, far = world.connect(subject="usr_1")
@@ -94,7 +110,12 @@ class RevokedByItsDeviceTests(TestCase):
         self.world = world = RevokedWorld()
         tokens = DeviceTokens(settings)
         self.devices = Devices(
-            MemoryDeviceStore(), tokens, settings, world.wall, world.clock.seconds, world.metrics,
+            MemoryDeviceStore(),
+            tokens,
+            settings,
+            world.wall,
+            world.clock.seconds,
+            world.metrics,
             world.live_streams,
         )
         issuer = JwtAuthenticator(PinnedKeys(()), Rules(), world.wall, world.metrics)

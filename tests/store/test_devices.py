@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import math
 
 from tests.store.cases import PostgresCase, SqliteCase, on_loop
 from voiceingest.device_interfaces import Device, Family, IDeviceStore, RefreshToken
@@ -148,6 +149,26 @@ class DeviceStoreContract:
         assert device is not None
         self.assertEqual(device.revoked_at, NOW_S + 2)
         self.assertEqual(await kept.family("fam_9"), (a_family("fam_9", 9), a_device(9)))
+
+    @on_loop
+    async def test_when_tokens_of_users_were_last_revoked(self) -> None:
+        kept = await self.begin()
+        self.assertEqual(await kept.revocations(["usr_1", "usr_2"]), {})
+        await kept.add_family(a_family("fam_2"), a_token("second", "fam_2"), NOW_S)
+        await kept.revoke_family("fam_2", "reused", NOW_S + 1)
+        self.assertEqual(await kept.revocations(["usr_1", "usr_2"]), {"usr_1": NOW_S + 1})
+        await kept.revoke_device("dev_1", "logout", NOW_S + 2, for_good=False)
+        await kept.add_family(a_family("fam_3"), a_token("third", "fam_3"), NOW_S + 3)
+        self.assertEqual(await kept.revocations(["usr_1"]), {"usr_1": NOW_S + 2})
+        await kept.revoke_device("dev_1", "logout", NOW_S + 4, for_good=False)
+        self.assertEqual(await kept.revocations(["usr_1"]), {"usr_1": math.inf})
+        await kept.add_family(a_family("fam_4"), a_token("fourth", "fam_4"), NOW_S + 5)
+        self.assertEqual(await kept.revocations(["usr_1"]), {"usr_1": NOW_S + 4})
+        await kept.revoke_device("dev_1", "operator", NOW_S + 6, for_good=True)
+        # Whoever was let in at the same moment.
+        await kept.add_family(a_family("fam_5"), a_token("fifth", "fam_5"), NOW_S + 6)
+        self.assertEqual(await kept.revocations(["usr_1"]), {"usr_1": math.inf})
+        self.assertEqual(await kept.revocations(["usr_2"]), {})
 
     @on_loop
     async def test_forgetting(self) -> None:

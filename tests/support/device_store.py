@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -70,9 +71,7 @@ class MemoryDeviceStore:
         await self._begin("refresh_token")
         token = self.tokens.get(digest)
         found = (
-            None
-            if token is None
-            else (token, self.families[token.family_id], self.by_id[token.device_id])
+            None if token is None else (token, self.families[token.family_id], self.by_id[token.device_id])
         )
         await self._answer("refresh_token")
         return found
@@ -112,6 +111,17 @@ class MemoryDeviceStore:
             self.by_id[device_id] = replace(device, revoked_at=now)
         held = [key for key, family in self.families.items() if family.device_id == device_id]
         return sum(self._revoke(family_id, reason, now) for family_id in held)
+
+    async def revocations(self, user_ids: Sequence[str]) -> Mapping[str, float]:
+        """When tokens of these users were last revoked: infinity where none of theirs holds any more."""
+        await self._begin("revocations")
+        found: dict[str, float] = {}
+        for device in self.by_id.values():
+            times = [one.revoked_at for one in self.families.values() if one.device_id == device.device_id]
+            revoked = [at for at in times if at is not None]
+            if device.user_id in user_ids and revoked:
+                found[device.user_id] = max(revoked) if None in times else math.inf
+        return found
 
     async def forget_tokens(self, now: float) -> int:
         """Delete refresh tokens that expired long ago, and families that have none left."""

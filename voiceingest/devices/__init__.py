@@ -4,7 +4,7 @@ Pure: ``credentials`` (what a device is given, and what is kept of it), ``famili
 were found to hold a moment ago). ``devices`` is the one who is asked (``device_interfaces.IDevices``),
 over a store that is given; ``access`` checks its tokens, ``revocation`` says what no longer holds.
 ``audit`` writes what an auditor asks for. ``live`` knows whose streams are live and ends them when
-tokens are revoked; ``chain`` lets several parts hear of streams.
+tokens are revoked; ``chain`` lets several parts hear of streams. ``upkeep`` does what is due now and then.
 
 Floor 6: ``http``, ``transports`` and the wiring may import it; it does not import the store, nor
 ``sessions``.
@@ -16,5 +16,6 @@ from .chain import Chain
 from .devices import Devices
 from .live import LiveStreams
 from .revocation import IUserStreams, Revocation
+from .upkeep import Upkeep
 
-__all__ = ["Chain", "Devices", "IUserStreams", "LiveStreams", "Revocation"]
+__all__ = ["Chain", "Devices", "IUserStreams", "LiveStreams", "Revocation", "Upkeep"]

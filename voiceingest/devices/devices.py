@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from ..auth.device_tokens import DeviceTokens
 from ..auth.refusal import refusal
@@ -33,6 +33,12 @@ from .revocation import IUserStreams, Revocation
 
 if TYPE_CHECKING:
     from ..metrics import Metrics
+
+# How ids of users begin; other subjects of streams are those of an issuer.
+_USER: Final = "usr_"
+
+# Users of one question to the store.
+_USERS_MAX_COUNT: Final = 200
 
 
 class Devices:
@@ -224,6 +230,20 @@ class Devices:
         else:
             self.forget(revocation.family_id)
         self._streams.end_streams(revocation.user_id, TokenRevoked(reason=REVOKED))
+
+    async def end_revoked(self) -> None:
+        """End the streams here of tokens that another process has revoked. To be called now and then.
+
+        Those that tell one another are quicker; this is for messages that were lost.
+        Raises: ``StoreUnavailable``.
+        """
+        users = [user_id for user_id in self._streams.users if user_id.startswith(_USER)]
+        for first in range(0, len(users), _USERS_MAX_COUNT):
+            found = await self._store.revocations(users[first : first + _USERS_MAX_COUNT])
+            for user_id, revoked_at in found.items():
+                # Who has been let in anew since keeps the streams that began since.
+                age_s = self._now() - revoked_at
+                self._streams.end_older(user_id, age_s, TokenRevoked(reason=REVOKED))
 
     def forget(self, family_id: str) -> None:
         """Ask the store about this family the next time."""

@@ -40,8 +40,8 @@ class LiveStreams:
         self._deadlines = deadlines
         self._metrics = metrics
         self._user: dict[ILiveStream, str] = {}
-        # Dictionaries keep the order: what began first is hung up first.
-        self._of_user: dict[str, dict[ILiveStream, None]] = {}
+        # When each has begun. Dictionaries keep the order: what began first is hung up first.
+        self._of_user: dict[str, dict[ILiveStream, float]] = {}
         self._marked: dict[str, float] = {}
         self._late: dict[ILiveStream, None] = {}
 
@@ -51,7 +51,7 @@ class LiveStreams:
     def began(self, stream: ILiveStream, facts: StreamFacts, subject: str, transport: str) -> None:
         """A stream is live."""
         self._user[stream] = subject
-        self._of_user.setdefault(subject, {})[stream] = None
+        self._of_user.setdefault(subject, {})[stream] = self._now()
         if self._marked.get(subject, 0.0) > self._now():
             # Not from within its own start, which is not over.
             self._late[stream] = None
@@ -72,6 +72,17 @@ class LiveStreams:
         """End every stream of a user, and for a while what was let in before and begins later."""
         self._mark(user_id)
         self._hang_up(list(self._of_user.get(user_id, ())), error)
+
+    @property
+    def users(self) -> list[str]:
+        """Whose streams are live."""
+        return list(self._of_user)
+
+    def end_older(self, user_id: str, age_s: float, error: VoiceIngestError) -> None:
+        """End every stream of a user that began at least ``age_s`` seconds ago: with -inf, every one."""
+        before = self._now() - age_s
+        streams = self._of_user.get(user_id, {})
+        self._hang_up([stream for stream, began in streams.items() if began <= before], error)
 
     def let_in(self, user_id: str) -> None:
         """The user has brought a token that was not revoked."""

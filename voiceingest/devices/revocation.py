@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -22,6 +23,13 @@ class IUserStreams(Protocol):
 
     def end_streams(self, user_id: str, error: VoiceIngestError) -> None:
         """End every stream of a user."""
+
+    @property
+    def users(self) -> Sequence[str]:
+        """Whose streams are live."""
+
+    def end_older(self, user_id: str, age_s: float, error: VoiceIngestError) -> None:
+        """End every stream of a user that began at least ``age_s`` seconds ago."""
 
     def let_in(self, user_id: str) -> None:
         """The user has brought a token that was not revoked."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from sqlalchemy import delete, exists, func, select, update
@@ -139,6 +140,29 @@ class DeviceStore:
             return await _revoke(connection, families.c.device_id == device_id, reason, now)
 
         return await self._store.write(work)
+
+    async def revocations(self, user_ids: Sequence[str]) -> Mapping[str, float]:
+        """When tokens of these users were last revoked: infinity where none of theirs holds any more.
+
+        Those of whom none was revoked are left out.
+        """
+        last, holding = func.max(families.c.revoked_at), func.count() - func.count(families.c.revoked_at)
+        # By way of the devices: they are found by their users.
+        query = (
+            select(devices.c.user_id, last, holding, devices.c.revoked_at)
+            .join(families, families.c.device_id == devices.c.device_id)
+            .where(devices.c.user_id.in_(user_ids))
+            .group_by(devices.c.user_id, devices.c.revoked_at)
+            .having(last.is_not(None) | devices.c.revoked_at.is_not(None))
+        )
+
+        async def work(connection: AsyncConnection) -> dict[str, float]:
+            return {
+                user_id: at if count and device_at is None else math.inf
+                for user_id, at, count, device_at in await connection.execute(query)
+            }
+
+        return await self._store.read(work)
 
     async def forget_tokens(self, now: float) -> int:
         """Delete refresh tokens and families that have been of no use for a while; how many.
