@@ -20,6 +20,7 @@ from .credentials import ReloadingCredentials
 from .decoding import Decoding
 from .generated import session_pb2
 from .generated.session_pb2_grpc import SessionServiceServicer, add_SessionServiceServicer_to_server
+from .streams import STREAMS_MAX_COUNT, BoundedStreams
 
 SERVICE: Final = session_pb2.DESCRIPTOR.services_by_name["SessionService"].full_name
 
@@ -81,7 +82,9 @@ class GrpcServer:
 
     async def _start(self) -> None:
         server = grpc.aio.server(
-            options=_OPTIONS, maximum_concurrent_rpcs=CALLS_MAX_COUNT, interceptors=self._interceptors
+            interceptors=(*self._interceptors, BoundedStreams(STREAMS_MAX_COUNT)),
+            options=_OPTIONS,
+            maximum_concurrent_rpcs=CALLS_MAX_COUNT,
         )
         self._health = health.aio.HealthServicer()
         add_SessionServiceServicer_to_server(self._servicer, server)
