@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.internet.task import Clock
+from twisted.trial.unittest import SkipTest
 
 from tests.http.live import in_loop
 from tests.support.case import TestCase
 from tests.support.daemon import free_port
-from tests.support.servers import RedisServer
+from tests.support.servers import RedisServer, TlsFiles, tls_supported
 from voiceingest.errors import TooManyRequests
 from voiceingest.http.api.app import methods_of, public_app
 from voiceingest.http.api.rates import RATES, REDIS_PAUSE_S, RateLimits, network_of
@@ -86,6 +87,18 @@ class RateTests(TestCase):
         finally:
             await one.close()
             await two.close()
+
+    @in_loop
+    async def test_a_redis_whose_authority_is_named(self) -> None:
+        if not tls_supported():
+            raise SkipTest("the Redis there is cannot speak TLS")
+        files = TlsFiles(self.mktemp_path())
+        server = RedisServer(self, tls=files)
+        limits = self.limits(redis_url=server.url(), ca_path=files.ca_path)
+        await limits.take(*ROUTE, "u", "user")
+        await limits.close()
+        with server.control() as control:
+            self.assertEqual(len(control.keys("voiceingest*")), 1)
 
     def test_urls_of_redis_as_the_settings_have_them(self) -> None:
         for url in ("redis://localhost", "rediss://user:p%40ss@redis.example.com/3", "redis://[::1]:7000"):

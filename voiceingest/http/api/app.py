@@ -68,7 +68,9 @@ def make_api(
     redis_url: str | None = None,
 ) -> Api:
     """The API for everybody. ``seconds`` is the reactor's; with ``redis_url`` requests are counted there."""
-    limits = RateLimits(settings.api_rate_factor, metrics, seconds, wall_clock, redis_url)
+    limits = RateLimits(
+        settings.api_rate_factor, metrics, seconds, wall_clock, redis_url, settings.redis_ca_path
+    )
     parts = ApiParts(devices, sessions, metrics, limits, wall_clock)
     app = public_app(parts)
     return _resource(app, limits, metrics, pages_of(settings.allowed_origins))

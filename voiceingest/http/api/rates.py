@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_network
+from pathlib import Path
 from typing import Any, Final, Literal
 
 from limits import RateLimitItemPerMinute
@@ -82,7 +83,9 @@ class RateLimits:
         seconds: Callable[[], float],
         wall_clock: Callable[[], float],
         redis_url: str | None = None,
+        ca_path: Path | None = None,
     ) -> None:
+        """``ca_path`` has the authorities that a ``rediss`` is trusted by; those of the system without."""
         self._factor = factor
         self._metrics = metrics
         self._seconds = seconds
@@ -91,7 +94,7 @@ class RateLimits:
         self._shared: MovingWindowRateLimiter | None = None
         self._pool: ConnectionPool | None = None
         if redis_url is not None and factor:
-            self._shared, self._pool = _redis(redis_url)
+            self._shared, self._pool = _redis(redis_url, ca_path)
         self._away_until = 0.0
 
     async def take(
@@ -149,13 +152,15 @@ def network_of(address: str) -> str:
     return str(parsed)
 
 
-def _redis(url: str) -> tuple[MovingWindowRateLimiter, ConnectionPool]:
+def _redis(url: str, ca_path: Path | None) -> tuple[MovingWindowRateLimiter, ConnectionPool]:
+    tls = {} if ca_path is None or not url.startswith("rediss") else {"ssl_ca_certs": str(ca_path)}
     # A pool of ours: the URLs of ``limits`` have to name a port, and its extra wants redis-py below 8.
     pool = ConnectionPool.from_url(
         url,
         socket_timeout=REDIS_TIMEOUT_S,
         socket_connect_timeout=REDIS_TIMEOUT_S,
         retry=Retry(NoBackoff(), 0),
+        **tls,
     )
     options: dict[str, Any] = {"connection_pool": pool}
     storage = RedisStorage(
