@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,11 @@ def names(connection: Connection) -> set[str]:
 
 
 class MigrationContract:
+    @on_loop
+    async def test_the_log_is_not_told_step_by_step(self) -> None:
+        with self.assertNoLogs(level=logging.INFO):
+            await self.started()
+
     @on_loop
     async def test_the_steps_make_the_tables(self) -> None:
         store = await self.started()

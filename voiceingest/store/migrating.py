@@ -5,6 +5,7 @@ Alembic's steps are run without its ``env.py`` and its file of settings: what th
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,6 +22,9 @@ from .tables import metadata
 
 # Nobody else's number: the first 63 bits of the SHA-256 of "voiceingest.migrations".
 LOCK_KEY: Final = 0x0CB1_3BD2_F057_267F
+
+# Alembic says at each start, several times, on what kind of database it runs. The store says what came of it.
+logging.getLogger("alembic").setLevel(logging.WARNING)
 
 _STEPS: Final = Path(__file__).parent / "migrations"
 
