@@ -86,8 +86,8 @@ class NodesTests(NodesCase):
         async with asyncio.timeout(60):
             await self.check_both(here, there)
         told = "voiceingest_control_messages_total"
-        self.assertIn(f'{told}{{method="session_ended"}} 1.0', await self.metrics(there.daemon))
-        self.assertIn(f'{told}{{method="device_revoked"}} 1.0', await self.metrics(there.daemon))
+        self.assertIn(f'{told}{{kind="session_ended"}} 1.0', await self.metrics(there.daemon))
+        self.assertIn(f'{told}{{kind="device_revoked"}} 1.0', await self.metrics(there.daemon))
         # And when it is gone it is found out.
         redis.kill()
         async with asyncio.timeout(90):

@@ -9,6 +9,7 @@ from .series import Label
 
 _STATE = Label("state", frozenset({"pending", "active", "completed", "error", "expired"}))
 _METHOD = Label("method")
+_KIND = Label("kind")
 _OUTCOME = Label("code", CODES | {"ok"})
 
 CONTROL_FAMILIES: Final[tuple[Family, ...]] = (
@@ -29,5 +30,5 @@ CONTROL_FAMILIES: Final[tuple[Family, ...]] = (
     own("gauge", "store_queue", "", "Writes about streams that wait for the database."),
     own("counter", "store_writes", "", "Writes about streams, by what became of them.", RESULT),
     own("counter", "session_cache", "", "Reads of sessions, by what the cache gave.", RESULT),
-    own("counter", "control_messages", "", "Messages between processes about sessions, by kind.", _METHOD),
+    own("counter", "control_messages", "", "Messages between processes about sessions, by kind.", _KIND),
 )
