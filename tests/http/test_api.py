@@ -482,11 +482,12 @@ class LimitTests(Case):
         self.assert_refused(found[2], 429, "too_many_requests")
         told = [
             {name: answer.headers.get(name) for name in ("ratelimit-limit", "ratelimit-remaining")}
-            for answer in found[:2]
+            for answer in found
         ]
-        self.assertEqual([one["ratelimit-remaining"] for one in told], ["1", "0"])
+        # Also of the one that is refused.
+        self.assertEqual([one["ratelimit-remaining"] for one in told], ["1", "0", "0"])
         self.assertEqual({one["ratelimit-limit"] for one in told}, {"2"})
-        for answer in found[:2]:
+        for answer in found:
             self.assertLessEqual(1, int(answer.headers["ratelimit-reset"]), 60)
         self.assertGreater(int(found[2].headers["retry-after"]), 5)
         self.assertEqual(self.metrics.requests_limited["/api/auth/refresh"], 1)
@@ -499,8 +500,8 @@ class LimitTests(Case):
         statuses = []
         for user, address in (("usr_1", "192.0.2.1"), ("usr_1", "192.0.2.2"), ("usr_2", "192.0.2.2")):
             answer = await self.call("POST", "/api/session/create", {}, user=user, X_Forwarded_For=address)
-            statuses.append(answer.status)
-        self.assertEqual(statuses, [201, 429, 201])
+            statuses.append((answer.status, answer.headers["ratelimit-remaining"]))
+        self.assertEqual(statuses, [(201, "0"), (429, "0"), (201, "0")])
 
     @in_loop
     async def test_none(self) -> None:

@@ -98,9 +98,14 @@ class RateLimits:
         self._away_until = 0.0
 
     async def take(
-        self, method: str, route: str, who: str, kind: Literal["user", "address"]
+        self,
+        method: str,
+        route: str,
+        who: str,
+        kind: Literal["user", "address"],
+        tell: Callable[[Standing], object] = lambda _: None,
     ) -> Standing | None:
-        """Count one request of ``who``. Raises: ``TooManyRequests``, counted."""
+        """Count one request of ``who``, and ``tell`` what is left. Raises: ``TooManyRequests``, counted."""
         if not self._factor:
             return None
         rate = RATES.get(f"{method} {route}", PAGE_RATE)
@@ -108,6 +113,7 @@ class RateLimits:
         item = RateLimitItemPerMinute(max(1, round(per_minute * self._factor)), namespace="voiceingest")
         key = (kind, network_of(who) if kind == "address" else who, method, route)
         taken, standing = await self._hit(item, key)
+        tell(standing)
         if not taken:
             self._metrics.requests_limited[route] += 1
             raise TooManyRequests(retry_after_s=standing.reset_s)

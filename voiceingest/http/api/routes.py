@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any, Final, cast
 
 from fastapi import Depends
@@ -113,5 +114,6 @@ async def _authenticated(request: Request) -> Caller:
         raise
     caller = await parts.devices.authenticate(credential.value)
     route = request.scope["state"]["route"]
-    narrow(request.scope, await parts.limits.take(request.method, route, caller.user_id, "user"))
+    told = partial(narrow, request.scope)
+    await parts.limits.take(request.method, route, caller.user_id, "user", told)
     return caller

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, MutableMapping
+from functools import partial
 from typing import Any, Final
 
 from starlette.responses import Response
@@ -57,10 +58,10 @@ def header_lines(scope: Mapping[str, Any], name: bytes) -> list[str]:
     return [value.decode("latin-1") for known, value in scope["headers"] if known == name]
 
 
-def narrow(scope: Scope, standing: Standing | None) -> None:
+def narrow(scope: Scope, standing: Standing) -> None:
     """Tell the caller of this limit where less is left of it than of the other."""
     known: Standing | None = scope["state"].get("standing")
-    if standing is not None and (known is None or standing.remaining < known.remaining):
+    if known is None or standing.remaining < known.remaining:
         scope["state"]["standing"] = standing
 
 
@@ -102,7 +103,8 @@ class Shell:
             if scope["method"] == "HEAD":
                 # The connection leaves the body out.
                 scope = {**scope, "method": "GET"}
-            narrow(scope, await self._limits.take(scope["method"], route, scope["client"][0], "address"))
+            told = partial(narrow, scope)
+            await self._limits.take(scope["method"], route, scope["client"][0], "address", told)
         except VoiceIngestError as error:
             await refusal(scope, self._metrics, error)(scope, receive, send_with_headers)
             return
