@@ -71,12 +71,18 @@ class SiteCase(SynchronousTestCase):
         self.clock = Clock()
 
     def ask(
-        self, method: str, path: str, headers: str = "", body: bytes = b"", site: Site | None = None
+        self,
+        method: str,
+        path: str,
+        headers: str = "",
+        body: bytes = b"",
+        site: Site | None = None,
+        host: str = "localhost",
     ) -> Response:
         """Make one request on a connection of its own."""
         wire = Wire(site or self.site)
         length = f"Content-Length: {len(body)}\n" if body else ""
-        wire.send(f"{method} {path} HTTP/1.1\nHost: localhost\n{length}{headers}", body)
+        wire.send(f"{method} {path} HTTP/1.1\nHost: {host}\n{length}{headers}", body)
         if method == "HEAD":
             head = wire.transport.value()
             self.assertTrue(head.endswith(b"\r\n\r\n") and head.count(b"\r\n\r\n") == 1, head)

@@ -93,6 +93,20 @@ class Admin(Case):
         self.assertEqual(self.drained, 0)
         self.assertEqual(self.ask("POST", "/drain", "Origin: http://localhost\n").status, 202)
 
+    def test_a_name_that_is_made_to_lead_here_shows_and_does_nothing(self) -> None:
+        """DNS rebinding: a page of ``evil.example`` is of one origin with what it reaches by that name."""
+        settings = Settings(admin_hosts=("Voice.internal",))
+        self.site = make_admin_site(settings, self.clock, self.metrics, self.health, {}, drain=self.drain)
+        evil = "evil.example"
+        for host in (evil, f"{evil}:9464", f"localhost.{evil}", f"127.0.0.1.{evil}", "[x]", ""):
+            self.assert_refused(self.ask("POST", "/drain", host=host), 403, "origin_refused")
+            # A scraper may know the daemon by any name; there is nobody's word in its figures.
+            self.assertEqual(self.ask("GET", "/metrics", host=host).status, 200)
+        self.assertEqual(self.drained, 0)
+        own = ("localhost", "LOCALHOST:9464", "127.0.0.1:9464", "[::1]:9464", "10.0.0.5", "voice.internal:1")
+        for host in own:
+            self.assertEqual(self.ask("POST", "/drain", host=host).status, 202)
+
     def test_all_else_is_404(self) -> None:
         for method in ("GET", "HEAD", "POST", "DELETE", "PUT"):
             response = self.ask(method, "/nothing")

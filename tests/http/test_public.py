@@ -114,13 +114,14 @@ class AdminSite(Case):
     """What is kept off the network."""
 
     def test_everything_without_a_token(self) -> None:
-        self.use(admin_root(self.metrics, self.health, {**self.resources(), **self.pages()}, self.drain))
+        pages = {**self.resources(), **self.pages()}
+        self.use(admin_root(Settings(), self.metrics, self.health, pages, self.drain))
         self.assertEqual(self.statuses("/page", *HEALTH, *OPERATORS), [200] * 5 + [405, 200])
         self.assertEqual(self.ask("POST", "/drain").status, 202)
         self.assertEqual(self.drained, 1)
 
     def test_reasons(self) -> None:
         self.health.register("bus", lambda: "not connected")
-        self.use(admin_root(self.metrics, self.health, {}, self.drain))
+        self.use(admin_root(Settings(), self.metrics, self.health, {}, self.drain))
         self.assertEqual(self.ask("GET", "/readyz").json()["reasons"], {"bus": "not connected"})
         self.assertEqual(self.statuses("/page"), [404])

@@ -44,6 +44,7 @@ class Settings(ControlSettings):
     listen: Words = _field((), "Listening", "Public endpoints, as Twisted server endpoint descriptions (`tcp:`, `ssl:`, `systemd:`, `unix:`). The flag is `--port` and may be repeated.")
     port: int = _field(8443, "Listening", "TCP port when `listen` is empty. TLS when both `ssl_key_path` and `ssl_cert_path` are set, else plain TCP.", ge=1, le=65535)
     admin: str = _field("tcp:9464:interface=127.0.0.1", "Listening", "Endpoint of the admin site (metrics, health, drain), which asks for no token. Empty: no admin site.")
+    admin_hosts: Words = _field((), "Listening", "Names that the operators' pages of the admin site may be asked by, beside addresses and `localhost` (`voiceingest.internal`): a page in an operator's browser could else reach it by a name of its own.")
     admin_token: SecretStr | None = _secret("Listening", "Bearer token that opens the admin paths on the public site. Unset: they are not there.")
     admin_token_file: Path | None = _field(None, "Listening", "File that holds `admin_token`.")
     ssl_key_path: Path | None = _field(None, "Listening", "PEM file with the TLS private key. Read again on SIGHUP.")

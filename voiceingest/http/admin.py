@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -12,12 +12,15 @@ from twisted.web.resource import IResource, Resource
 from twisted.web.server import Request
 
 from ..errors import OriginRefused, Unauthenticated
+from ..gate import plain_address
 from ..health import Health
 from ..metrics import Metrics, expose
 from .answers import Answer, answer_error
 from .resource import ENDPOINT, ApiResource
 
 _SCHEME: Final = "bearer "
+
+_BY_NAME: Final = "ask by an address or localhost, or name this host in admin_hosts"
 
 
 def health_routes(health: Health, metrics: Metrics, *, reasons: bool) -> dict[str, ApiResource]:
@@ -87,6 +90,54 @@ class OperatorsOnly(Resource):
             return answer_error(request, Unauthenticated())
         rendered: bytes | int = self._inner.render(request)
         return rendered
+
+
+class ByOwnName(Resource):
+    """A resource of the admin site that is asked by an address, ``localhost`` or one of ``names``.
+
+    That site asks for no token. A page in an operator's browser whose name is made to lead here (DNS
+    rebinding) is of one origin with it, and would be let read and press everything.
+    """
+
+    isLeaf = True
+
+    def __init__(self, inner: IResource, names: Collection[str], metrics: Metrics) -> None:
+        super().__init__()
+        self._inner = inner
+        self._names = frozenset(name.lower() for name in names)
+        self._metrics = metrics
+
+    def render(self, request: Request) -> bytes | int:
+        """Pass the request on, or answer 403. Twisted's hook."""
+        hosts = request.requestHeaders.getRawHeaders(b"Host", [])
+        name = _host_name(hosts[0].decode("latin-1")) if len(hosts) == 1 else ""
+        if not (name in self._names or name == "localhost" or _is_address(name)):
+            self._metrics.errors[OriginRefused.code, ENDPOINT] += 1
+            return answer_error(request, OriginRefused(_BY_NAME))
+        rendered: bytes | int = self._inner.render(request)
+        return rendered
+
+
+def by_own_name(
+    routes: Mapping[str, IResource], names: Collection[str], metrics: Metrics
+) -> dict[str, IResource]:
+    """The same routes, for who asks by a name of this machine's."""
+    return {path: ByOwnName(inner, names, metrics) for path, inner in routes.items()}
+
+
+def _host_name(host: str) -> str:
+    """A ``Host`` without its port, and without the brackets of an IPv6 address."""
+    if host.startswith("["):
+        return host[1:].partition("]")[0]
+    return host.partition(":")[0].lower()
+
+
+def _is_address(name: str) -> bool:
+    try:
+        plain_address(name)
+    except ValueError:
+        return False
+    return True
 
 
 def guarded(routes: Mapping[str, IResource], token: SecretStr, metrics: Metrics) -> dict[str, IResource]:

@@ -9,7 +9,7 @@ from twisted.web.resource import IResource
 from ..config import Settings
 from ..health import Health
 from ..metrics import Metrics
-from .admin import guarded, health_routes, operator_routes
+from .admin import by_own_name, guarded, health_routes, operator_routes
 from .resource import Routes
 
 
@@ -33,8 +33,16 @@ def public_root(
 
 
 def admin_root(
-    metrics: Metrics, health: Health, resources: Mapping[str, IResource], drain: Callable[[], object]
+    settings: Settings,
+    metrics: Metrics,
+    health: Health,
+    resources: Mapping[str, IResource],
+    drain: Callable[[], object],
 ) -> Routes:
-    """The operators' pages without a token, the health pages with their reasons."""
-    pages = {**health_routes(health, metrics, reasons=True), **operator_routes(metrics, drain)}
-    return Routes(metrics, {**pages, **resources})
+    """The operators' pages without a token, the health pages with their reasons.
+
+    What shows or does something is for who asks by a name of this machine's; figures are for everybody.
+    """
+    pages: dict[str, IResource] = {**operator_routes(metrics, drain), **resources}
+    figures = {"/metrics": pages.pop("/metrics"), **health_routes(health, metrics, reasons=True)}
+    return Routes(metrics, {**figures, **by_own_name(pages, settings.admin_hosts, metrics)})

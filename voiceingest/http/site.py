@@ -209,6 +209,6 @@ def make_admin_site(
     drain: Callable[[], object],
 ) -> GuardedSite:
     """The site for operators, which asks for no token: keep it off the network."""
-    root = admin_root(metrics, health, resources, drain)
+    root = admin_root(settings, metrics, health, resources, drain)
     gate = Gate(ADMIN_CONNECTIONS_MAX_COUNT, ADMIN_CONNECTIONS_MAX_COUNT)
     return GuardedSite(root, reactor, metrics, gate, settings.handshake_timeout_s)
