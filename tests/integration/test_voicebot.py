@@ -9,6 +9,8 @@ import os
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+import aiohttp
+
 from tests.support.daemon import HOST, ROOT, Daemon
 from tests.support.sockets import handshake
 from voiceingest.aio import as_future
@@ -248,3 +250,35 @@ class StartTests(VoicebotCase):
             self.assertNotEqual(code, 0)
             self.assertIn(line, daemon.output)
             self.assertNotIn("Traceback", daemon.output)
+
+
+class RecordTests(VoicebotCase):
+    """Where sessions are kept a call is one, among those of devices."""
+
+    @asynchronous
+    async def test_it_is_listed_and_ended_as_any_other(self) -> None:
+        daemon = await self.start_voicebot(PUBLISH_URL="memory://", JWT_SECRET="s" * 32, GRPC="off")
+        place = daemon.admin_url("/api/admin/sessions")
+        async with aiohttp.ClientSession() as operator:
+
+            async def listed(status: str) -> list[dict[str, Any]]:
+                async with operator.get(place, params={"status": status}) as answer:
+                    found: list[dict[str, Any]] = (await answer.json())["sessions"]
+                return found
+
+            caller = await self.dial(daemon, "call-1")
+            caller.begin(8000, tenant_id="acme")
+            caller.speak(audio_of(1, 1600))
+            while not (found := await listed("active")):
+                await asyncio.sleep(0.05)
+            (row,) = found
+            known = {name: row[name] for name in ("transport", "tenantId", "interactionId")}
+            self.assertEqual(known, {"transport": "voicebot", "tenantId": "acme", "interactionId": "call-1"})
+            async with operator.delete(f"{place}/{row['sessionId']}") as answer:
+                self.assertEqual(answer.status, 200)
+            await caller.closed()
+            self.assertEqual(caller.close_code, 1000)
+            while not (found := await listed("completed")) or not found[0]["frames"]:
+                await asyncio.sleep(0.05)
+            self.assertEqual((found[0]["sessionId"], found[0]["reason"]), (row["sessionId"], "ended"))
+            self.assertEqual((await self.sessions(daemon))["total"], 0)
