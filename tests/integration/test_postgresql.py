@@ -85,6 +85,7 @@ class RolesTests(PostgresCase):
         self.assertEqual(len(await devices.devices(10, None)), 1)
         await devices.revoke_family("fam_2", "reused", 3.0)
         self.assertEqual(await devices.revoke_device("dev_1", "operator", 4.0, for_good=True), 1)
+        self.assertEqual(len(await devices.revocations([a_device().user_id])), 1)
         self.assertEqual(await devices.forget_tokens(1e12), 5)
         await sessions.add(a_session("ses_1"), key("k"), 10)
         await sessions.add(a_stream("ses_2"), None, 10)
