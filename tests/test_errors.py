@@ -24,7 +24,7 @@ ALL = list(every_error())
 
 # Contract section 9, RFC 6455 section 7.4 and the IANA registry.
 CLOSE_CODES = {1001, 1009, 1011, 1013, 4400, 4401, 4403, 4408, 4409, 4429}
-HTTP_STATUSES = {400, 401, 403, 404, 405, 408, 409, 413, 426, 429, 431, 500, 502, 503}
+HTTP_STATUSES = {400, 401, 403, 404, 405, 408, 409, 413, 422, 426, 429, 431, 500, 502, 503}
 
 
 def made(error: type[VoiceIngestError]) -> VoiceIngestError:
