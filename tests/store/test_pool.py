@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
 from twisted.internet.task import Clock
 
 from tests.store.cases import SqliteCase, on_loop
 from voiceingest.aio import as_deferred
 from voiceingest.config import Settings
-from voiceingest.store.pool import IdleConnections, make_engine
+from voiceingest.store.pool import IdleConnections, make_engine, make_migration_engine
 from voiceingest.store.target import read_target
 
 
@@ -36,3 +38,15 @@ class IdleConnectionTests(SqliteCase):
         for connection in several:
             await connection.close()
         self.assertEqual(idle.close(0), 4)
+
+
+class QuietTests(SqliteCase):
+    @on_loop
+    async def test_no_error_quotes_what_is_kept(self) -> None:
+        target = read_target(self.url)
+        for engine in (make_engine(target, Settings()), make_migration_engine(target, Settings())):
+            self.addCleanup(lambda engine=engine: as_deferred(engine.dispose()))
+            async with engine.connect() as connection:
+                with self.assertRaises(SQLAlchemyError) as caught:
+                    await connection.execute(text("SELECT :word FROM nowhere"), {"word": "canary-4711"})
+            self.assertNotIn("canary", f"{caught.exception} {caught.exception!r}")

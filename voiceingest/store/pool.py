@@ -31,13 +31,16 @@ MIGRATION_MAX_S: Final = 300.0
 # The option of a connection whose transaction writes.
 WRITES: Final = "voiceingest_writes"
 
+# What is kept of callers stands in the values of statements: no error and no log quotes them.
+_QUIET: Final[dict[str, Any]] = {"hide_parameters": True}
+
 
 def make_engine(target: Target, settings: Settings) -> AsyncEngine:
     """The engine for everyday work."""
     wait_s = settings.pg_conn_timeout_ms / 1000
     if target.kind == "sqlite":
         engine = create_async_engine(
-            target.url, pool_size=_SQLITE_CONNECTIONS_COUNT, max_overflow=0, pool_timeout=wait_s
+            target.url, pool_size=_SQLITE_CONNECTIONS_COUNT, max_overflow=0, pool_timeout=wait_s, **_QUIET
         )
         _listen_to_sqlite(engine, SQLITE_BUSY_S)
         return engine
@@ -52,17 +55,18 @@ def make_engine(target: Target, settings: Settings) -> AsyncEngine:
         pool_pre_ping=True,
         # The one that was used last comes first: the others grow idle, and are closed.
         pool_use_lifo=True,
+        **_QUIET,
     )
 
 
 def make_migration_engine(target: Target, settings: Settings) -> AsyncEngine:
     """The engine for migrations: one connection, more patience."""
     if target.kind == "sqlite":
-        engine = create_async_engine(target.url, poolclass=NullPool)
+        engine = create_async_engine(target.url, poolclass=NullPool, **_QUIET)
         _listen_to_sqlite(engine, SQLITE_MIGRATION_BUSY_S)
         return engine
     arguments = _arguments(target, settings.pg_conn_timeout_ms / 1000, MIGRATION_MAX_S)
-    return create_async_engine(target.url, connect_args=arguments, poolclass=NullPool)
+    return create_async_engine(target.url, connect_args=arguments, poolclass=NullPool, **_QUIET)
 
 
 def _arguments(target: Target, connect_s: float, statement_s: float) -> dict[str, Any]:
