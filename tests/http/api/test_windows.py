@@ -43,3 +43,13 @@ class WindowTests(TestCase):
             (len(self.windows), await self.windows.get("a"), await self.windows.get("b")), (2, 2, 0)
         )
         self.assertEqual((await self.windows.reset(), len(self.windows)), (2, 0))
+
+    @in_loop
+    async def test_what_was_silent_for_a_window_is_not_kept(self) -> None:
+        """However many callers there have been: memory is that of the last minute."""
+        for number in range(100):
+            await self.windows.acquire_entry(f"caller {number}", 9, 60)
+            self.clock.advance(10)
+        self.assertEqual(len(self.windows), 6)
+        self.assertEqual(await self.windows.get("caller 99"), 1)
+        self.assertEqual(await self.windows.get("caller 0"), 0)

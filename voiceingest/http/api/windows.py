@@ -11,13 +11,15 @@ from typing import Final
 
 from limits.aio.storage import MovingWindowSupport, Storage
 
-# Keys that are remembered: past it the one that was silent for longest is forgotten. Moments are as many
-# as requests came in a minute.
+# Keys that are remembered: past it the one that was silent for longest is forgotten.
 KEYS_MAX_COUNT: Final = 20_000
 
 
 class MemoryWindows(Storage, MovingWindowSupport):
-    """``seconds`` is a clock that does not jump."""
+    """``seconds`` is a clock that does not jump.
+
+    What is kept is what came within a window: keys that were silent for longer go with the next request.
+    """
 
     STORAGE_SCHEME = None
 
@@ -48,16 +50,19 @@ class MemoryWindows(Storage, MovingWindowSupport):
         return (moments[0] if moments else self._seconds()), len(moments)
 
     def _window(self, key: str, expiry: int) -> deque[float]:
-        moments = self._moments.get(key)
-        if moments is None:
-            moments = self._moments[key] = deque()
-            if len(self._moments) > KEYS_MAX_COUNT:
-                self._moments.popitem(last=False)
-        self._moments.move_to_end(key)
         before = self._seconds() - expiry
+        moments = self._moments.setdefault(key, deque())
+        self._moments.move_to_end(key)
+        while len(self._moments) > 1 and (len(self._moments) > KEYS_MAX_COUNT or self._is_silent(before)):
+            self._moments.popitem(last=False)
         while moments and moments[0] <= before:
             moments.popleft()
         return moments
+
+    def _is_silent(self, before: float) -> bool:
+        """Whether the key that was asked about longest ago holds nothing that counts any more."""
+        oldest = next(iter(self._moments.values()))
+        return not oldest or oldest[-1] <= before
 
     # What a storage has to have and a moving window does not need.
 
