@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from . import proto_page
 from .cli import manual
 from .config import render
 from .errors import Draining, Fault, HttpRefusal, VoiceIngestError, every_error
 from .metrics import FAMILIES, Family, Label
+from .transports.grpc_api.manual import page as grpc_page
 
 # Close codes no error of ours stands for (RFC 6455 section 7.4.1), and what they mean here.
 PROTOCOL_CLOSE_CODES: Final = {
@@ -70,7 +70,7 @@ PAGES: Final[Mapping[str, Callable[[], str]]] = {
     "docs/reference/errors.md": errors_page,
     "docs/reference/cli.md": manual.page,
     "docs/reference/rest.md": rest_page,
-    "docs/reference/grpc.md": proto_page.page,
+    "docs/reference/grpc.md": grpc_page,
     "deploy/voiceingest.toml": render.toml,
 }
 

@@ -46,9 +46,6 @@ _MARGIN_S: Final = 2.0
 # What the extra ``grpc`` brings beside ``control``.
 _GRPC: Final = ("grpc", "grpc_health", "grpc_reflection")
 
-# Migrations of a database that holds many rows take their time.
-_STORE_START_S: Final = 60.0
-
 
 @dataclass(frozen=True, slots=True)
 class Control:
@@ -89,7 +86,7 @@ def make_control(settings: Settings, issuer: IAuthenticator, tools: Tools) -> Co
     _require("control", "fastapi", "sqlalchemy", "alembic", "limits", "redis")
     from .auth.device_tokens import DeviceTokens
     from .auth.either import EitherAuthenticator
-    from .devices import Chain, Devices, LiveStreams, Upkeep
+    from .devices import Chain, Devices, Upkeep, UserStreams
     from .http.api.app import make_api, make_operator_api
     from .sessions.records import StreamRecords
     from .sessions.rows import StreamRows
@@ -98,6 +95,7 @@ def make_control(settings: Settings, issuer: IAuthenticator, tools: Tools) -> Co
     from .sessions.writer import Writer
     from .store import make_store
     from .store.devices import DeviceStore
+    from .store.engine import START_WAIT_S, STOP_S
 
     metrics, seconds, wall = tools.metrics, tools.reactor.seconds, tools.wall_clock
     store = make_store(settings, metrics, tools.reactor)
@@ -107,7 +105,7 @@ def make_control(settings: Settings, issuer: IAuthenticator, tools: Tools) -> Co
     sessions = Sessions(archive, bus)
     writer = Writer(StreamRows(archive).write, metrics)
     sweeper = Sweeper(archive, writer, seconds)
-    streams = LiveStreams(settings, tools.reactor, tools.deadlines, metrics)
+    streams = UserStreams(settings, tools.reactor, tools.deadlines, metrics)
     tokens = DeviceTokens(settings, tools.read_settings)
     devices = Devices(
         DeviceStore(store), tokens, settings, wall, seconds, metrics, streams, _announcing(bus)
@@ -127,7 +125,7 @@ def make_control(settings: Settings, issuer: IAuthenticator, tools: Tools) -> Co
         Chain(StreamRecords(archive.live, writer, wall), streams),
         api.pages,
         operators.pages,
-        kept=(Child(keeping, _STORE_START_S, FLUSH_S + 2 * _MARGIN_S),),
+        kept=(Child(keeping, START_WAIT_S + _MARGIN_S, FLUSH_S + STOP_S + 2 * _MARGIN_S),),
         asked=(*grpc, Child(Asking((api, operators)))),
         checks={"database": store},
         reloads={"device_key": tokens.reload, **reloads},

@@ -17,8 +17,8 @@ from voiceingest.auth.pinned import PinnedKeys
 from voiceingest.auth.tokens import Rules
 from voiceingest.config import Settings
 from voiceingest.deadlines import Deadlines
-from voiceingest.devices import Chain, Devices, IUserStreams, LiveStreams
-from voiceingest.devices.live import MARKS_MAX_COUNT
+from voiceingest.devices import Chain, Devices, IUserStreams, UserStreams
+from voiceingest.devices.user_streams import MARKS_MAX_COUNT
 from voiceingest.errors import RefreshReused, TokenRevoked, VoiceIngestError
 from voiceingest.metrics import Metrics
 from voiceingest.session_interfaces import IStreamRecords
@@ -33,7 +33,7 @@ class RevokedWorld(World):
 
     def __init__(self, **rules: float) -> None:
         super().__init__(**rules)
-        self.live_streams = LiveStreams(Settings(), self.clock, self.deadlines, self.metrics)
+        self.live_streams = UserStreams(Settings(), self.clock, self.deadlines, self.metrics)
         self.house = replace(self.house, records=Chain(self.live_streams))
 
 
@@ -163,11 +163,11 @@ class Caller(Line):
         self.ended_by.append(error)
 
 
-class LiveStreamsTests(SynchronousTestCase):
+class UserStreamsTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.metrics = Metrics()
-        self.live = LiveStreams(Settings(), self.clock, Deadlines(self.clock), self.metrics)
+        self.live = UserStreams(Settings(), self.clock, Deadlines(self.clock), self.metrics)
         records: IStreamRecords = self.live
         streams: IUserStreams = self.live
         self.assertIs(records, streams)

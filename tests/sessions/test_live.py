@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.support.case import SynchronousTestCase
 from tests.support.session_world import FakeStream, SessionWorld
 from voiceingest.audio import AudioFormat
-from voiceingest.errors import TokenRevoked, VoiceIngestError
+from voiceingest.errors import VoiceIngestError
 from voiceingest.interfaces import StreamFacts
 from voiceingest.session_interfaces import Session
 from voiceingest.sessions.live import new_session_id
@@ -51,22 +51,13 @@ class LiveTests(SynchronousTestCase):
         self.assertEqual(self.live.session_ids, [])
         self.assertIsNone(self.live.remove(stream))
 
-    def test_all_of_a_user(self) -> None:
-        mine = [self.world.begin(str(number)) for number in range(3)]
-        other = self.world.begin("other", subject="usr_2")
-        self.assertEqual(self.live.hang_up_user("usr_1", TokenRevoked()), 3)
-        self.assertEqual([stream.hung_up for stream in mine], [["token_revoked"]] * 3)
-        self.assertEqual((other.hung_up, len(self.live)), ([], 1))
-        self.assertEqual(self.live.hang_up_user("usr_1", TokenRevoked()), 0)
-
-    def test_one_that_fails_keeps_none_of_the_others_up(self) -> None:
+    def test_one_that_fails_is_logged(self) -> None:
         class Broken(FakeStream):
             def hang_up(self, error: VoiceIngestError | None) -> None:
                 raise RuntimeError("a bug")
 
         broken = Broken(self.world.records)
         self.world.records.began(broken, StreamFacts("t", "b", AudioFormat(), 1), "usr_1", "ingest")
-        stream = self.world.begin()
-        self.live.hang_up_user("usr_1", None)
-        self.assertEqual(stream.hung_up, ["ended"])
+        self.live.name(self.live.nameless[0], session("ses_1"))
+        self.assertTrue(self.live.hang_up("ses_1"))
         self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)

@@ -151,7 +151,7 @@ class StoreContract:
 
     @on_loop
     async def test_stop_does_not_wait_for_ever(self) -> None:
-        self.patch(engine, "_STOP_S", 0.05)
+        self.patch(engine, "STOP_S", 0.05)
         store = await self.started()
         began = asyncio.Event()
 

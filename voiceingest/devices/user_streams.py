@@ -29,7 +29,7 @@ _MARGIN_S: Final = 15.0
 _NEVER: Final = float("inf")
 
 
-class LiveStreams:
+class UserStreams:
     """Keeps them by user (``IStreamRecords``, ``devices.IUserStreams``)."""
 
     _log = Logger()

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from twisted.logger import Logger
 
-from ..errors import VoiceIngestError
 from ..interfaces import StreamFacts
 from ..session_interfaces import ILiveStream, Session
 
@@ -96,21 +94,13 @@ class LiveStreams:
     # --- ending them
 
     def hang_up(self, session_id: str) -> bool:
-        """End the stream of a session, where it is here."""
+        """End the stream of a session in order, where it is here."""
         one = self._by_session.get(session_id)
-        return one is not None and self._hang_up([one], None) == 1
-
-    def hang_up_user(self, user_id: str, error: VoiceIngestError | None) -> int:
-        """End every stream of a user here; how many there were."""
-        return self._hang_up([one for one in self._by_stream.values() if one.user_id == user_id], error)
-
-    def _hang_up(self, ones: Iterable[Live], error: VoiceIngestError | None) -> int:
-        count = 0
-        for one in ones:
-            try:
-                one.stream.hang_up(error)
-            except Exception:
-                # One that fails must not keep the others up.
-                self._log.failure("a stream could not be ended", event="hang_up_failed")
-            count += 1
-        return count
+        if one is None:
+            return False
+        try:
+            one.stream.hang_up(None)
+        except Exception:
+            # Its session is over all the same.
+            self._log.failure("a stream could not be ended", event="hang_up_failed")
+        return True

@@ -43,7 +43,7 @@ START_WAIT_S: Final = 10.0
 RETRY_S: Final = 0.1
 
 # A transaction that runs while the daemon stops may end in this time.
-_STOP_S: Final = 3.0
+STOP_S: Final = 3.0
 
 _AWAY: Final = "the database does not answer"
 _STOPPED: Final = "the daemon is shutting down"
@@ -103,7 +103,7 @@ class Store:
             await asyncio.wait([watch])
         self._reason, self._metrics.store_up = _STOPPED, 0
         if self._running:
-            _, late = await asyncio.wait(self._running, timeout=_STOP_S)
+            _, late = await asyncio.wait(self._running, timeout=STOP_S)
             for task in late:
                 task.cancel()
             if late:

@@ -5,19 +5,19 @@ from __future__ import annotations
 import re
 
 from tests.support.case import SynchronousTestCase
-from voiceingest import proto_page
+from voiceingest.transports.grpc_api import manual
 
 
 class PageTests(SynchronousTestCase):
     def test_everything_is_on_it(self) -> None:
-        text, page = proto_page.PROTO.read_text(), proto_page.page()
+        text, page = manual.PROTO.read_text(), manual.page()
         for name in re.findall(r"(?:service|message|enum|rpc) (\w+)", text):
             self.assertIn(name, page)
         fields = re.findall(r"(\w+) = \d+;", text)
-        self.assertEqual(sum(len(block.rows) for block in proto_page.blocks(text)[1]), len(fields) + 5)
+        self.assertEqual(sum(len(block.rows) for block in manual.blocks(text)[1]), len(fields) + 5)
 
     def test_what_is_made_of_a_small_file(self) -> None:
-        head, found = proto_page.blocks(
+        head, found = manual.blocks(
             "// About it,\n// in two lines.\nsyntax = \"proto3\";\n\n// A thing.\nmessage Thing {\n"
             "  // Its name | label.\n  repeated google.protobuf.Struct name = 3;\n}\n"
             "// Kinds.\nenum Kind {\n  // None.\n  NONE = 0;\n}\n"

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-PROTO: Final = Path(__file__).resolve().parent.parent / "proto" / "session.proto"
+PROTO: Final = Path(__file__).resolve().parents[3] / "proto" / "session.proto"
 
 _BLOCK: Final = re.compile(r"(service|message|enum) (\w+) {")
 _CALL: Final = re.compile(r" *rpc (\w+)\((\w+)\) returns \((\w+)\);")
